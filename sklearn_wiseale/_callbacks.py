@@ -1,0 +1,163 @@
+"""What happens between the epochs: learning rate, best state, finite guard, progress."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+
+__all__ = ["BestState", "ProgressBar", "Schedule", "StopTraining"]
+
+
+class StopTraining(Exception):
+    """Ends training early and in order."""
+
+
+class Schedule(Callback):
+    """Warm up, hold, and decay to zero over the last share of a fit whose end is known.
+
+    The warm-up counts the steps of all calls. ``horizon`` is the number of steps of the present
+    fit; under ``partial_fit`` it is None, the end being unknown, and the rate is held.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate that is held.
+
+    warm_up : int, default=50
+        Steps of linear increase.
+
+    decay : float, default=0.7
+        Share of the fit over which the rate falls along a half cosine.
+    """
+
+    def __init__(self, learning_rate: float, warm_up: int = 50, decay: float = 0.7) -> None:
+        self.learning_rate = learning_rate
+        self.warm_up = warm_up
+        self.decay = decay
+        self.horizon_: int | None = None
+        self.step_ = 0  # of all calls
+        self.begin_ = 0  # the step at which the present call began
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.begin_ = self.step_
+
+    def on_batch_begin(
+        self, net: Any, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        rate = self.learning_rate * self.factor()
+        for group in net.optimizer_.param_groups:
+            group["lr"] = rate
+        self.step_ += 1
+
+    def factor(self) -> float:
+        """What the learning rate is multiplied by at the present step."""
+        factor = min(1.0, (self.step_ + 1) / self.warm_up)
+        if self.horizon_:
+            remaining = 1.0 - (self.step_ - self.begin_) / self.horizon_
+            factor *= 0.5 - 0.5 * math.cos(math.pi * min(1.0, max(0.0, remaining / self.decay)))
+        return factor
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        net.history.record("learning_rate", net.optimizer_.param_groups[0]["lr"])
+
+
+class BestState(Callback):
+    """Keeps the best state of the network and gives it back; stops when there is no progress.
+
+    With held-out rows the best state is that of their lowest loss, the state before the first
+    epoch among the candidates; without, it is the latest finite one. A loss that is not finite
+    ends training with the state kept and a ConvergenceWarning.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without improvement of the held-out loss after which training stops.
+
+    tol : float
+        What counts as improvement, in nats.
+    """
+
+    def __init__(self, patience: int, tol: float) -> None:
+        self.patience = patience
+        self.tol = tol
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        _, self.held_out_ = X
+        self.best_loss_ = self.reference_ = math.inf
+        self.waited_ = 0
+        if self.held_out_ is not None:
+            self.best_loss_ = self.reference_ = sum(net.held_out_terms(self.held_out_))
+        self._keep(net)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        row = net.history[-1]
+        loss = row["train_loss"] + row.get("valid_loss", 0.0)
+        if not (math.isfinite(loss) and _finite(net.module_)):
+            warnings.warn(
+                f"Training diverged in epoch {row['epoch']} (loss {row['train_loss']:g}); the last "
+                "finite state was kept. Lower learning_rate, or look for extreme values in X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            raise StopTraining
+        if self.held_out_ is None:
+            self._keep(net)
+            return
+        if row["valid_loss"] < self.best_loss_:
+            self.best_loss_ = row["valid_loss"]
+            self._keep(net)
+        if row["valid_loss"] < self.reference_ - self.tol:  # absolute: losses may be negative
+            self.reference_ = row["valid_loss"]
+            self.waited_ = 0
+            return
+        self.waited_ += 1
+        if self.waited_ >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        net.module_.load_state_dict(self.state_)
+        if self.held_out_ is not None:
+            net.held_out_terms(self.held_out_, keep_noise=True)
+        self.state_ = self.held_out_ = None  # neither weights twice nor data in a pickle
+
+    def _keep(self, net: Any) -> None:
+        self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+
+
+@torch.no_grad()
+def _finite(module: torch.nn.Module) -> bool:
+    sums = [tensor.sum() for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.isfinite(torch.stack([s.double().cpu() for s in sums])).all())
+
+
+class ProgressBar(Callback):
+    """One bar over the epochs, in terminals and notebooks."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar_ = tqdm(total=self.epochs, unit="epoch", desc="WiSEALETransformer")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        row = net.history[-1]
+        shown = {
+            "loss": row["train_loss"],
+            "reconstruction": row["train_reconstruction"],
+            "divergence": row["train_divergence"],
+        }
+        if "valid_loss" in row:
+            shown["validation"] = row["valid_loss"]
+        self.bar_.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.bar_.close()
+        self.bar_ = None

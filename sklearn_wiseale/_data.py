@@ -1,0 +1,140 @@
+"""From rows of X to scaled batches of tensors: no copy of X as a whole, no per-row collate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense"]
+
+#: A chunk of rows holds at most this many numbers.
+_CHUNK_NUMBERS = 2**22
+#: Up to this size the scaled data set is held as one tensor for training.
+RESIDENT_BYTES = 2**29
+
+
+def chunk_length(numbers_per_row: int) -> int:
+    """Rows a chunk may hold when each row needs that many numbers."""
+    return max(1, _CHUNK_NUMBERS // max(1, numbers_per_row))
+
+
+def dense(rows: Any) -> np.ndarray:
+    """Rows as float64 ndarray, whatever holds them."""
+    rows = rows.toarray() if hasattr(rows, "toarray") else rows
+    return np.asarray(rows, dtype=np.float64)
+
+
+class Scaling(NamedTuple):
+    """Columns are used as ``(X - shift) / scale``."""
+
+    shift: np.ndarray  # (n_features,)
+    scale: np.ndarray  # (n_features,), positive
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        """From the units of X, float64, to scaled units."""
+        return (X - self.shift) / self.scale
+
+    def invert(self, X: np.ndarray) -> np.ndarray:
+        """From scaled units back to the units of X, float64."""
+        return X.astype(np.float64) * self.scale + self.shift
+
+    @property
+    def log_det(self) -> float:
+        """Log of the density's change of volume, to be added to a log-density: nats."""
+        return -float(np.log(self.scale).sum())
+
+
+class Rows(Dataset):
+    """Scaled rows of X as tensors on a device.
+
+    Parameters
+    ----------
+    X : ndarray, memmap or CSR matrix of shape (n_samples, n_features)
+
+    scaling : Scaling
+
+    dtype : torch.dtype
+
+    device : torch.device
+
+    index : ndarray of int, default=None
+        The rows that belong to this set; by default all.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        scaling: Scaling,
+        dtype: torch.dtype,
+        device: torch.device,
+        index: np.ndarray | None = None,
+    ) -> None:
+        self.X, self.scaling, self.dtype, self.device = X, scaling, dtype, device
+        self.index = index
+        self._resident: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.X.shape[0] if self.index is None else len(self.index)
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Scaled rows of this set: (n, n_features)."""
+        if self._resident is not None:
+            return self._resident[rows]
+        if isinstance(rows, Tensor):
+            rows = rows.numpy(force=True)
+        chosen = self.X[rows if self.index is None else self.index[rows]]
+        scaled = torch.from_numpy(np.ascontiguousarray(self.scaling.apply(dense(chosen))))
+        return scaled.to(device=self.device, dtype=self.dtype)
+
+    def chunks(self, numbers_per_row: int | None = None) -> Iterator[Tensor]:
+        """All rows in order, in chunks of bounded size."""
+        step = chunk_length(numbers_per_row or self.X.shape[1])
+        for start in range(0, len(self), step):
+            yield self[start : min(start + step, len(self))]
+
+    def make_resident(self) -> Rows:
+        """Hold all rows as one tensor on the device if they are few enough; return self."""
+        n_features = self.X.shape[1]
+        itemsize = torch.empty((), dtype=self.dtype).element_size()
+        if self._resident is None and len(self) * n_features * itemsize <= RESIDENT_BYTES:
+            held = torch.empty(len(self), n_features, dtype=self.dtype, device=self.device)
+            start = 0
+            for chunk in self.chunks():
+                held[start : start + len(chunk)] = chunk
+                start += len(chunk)
+            self._resident = held
+        return self
+
+
+class ShuffledBatches:
+    """Iterable over ``(x, index)``, reshuffled at each pass.
+
+    Batch sizes differ by at most one row, so that no epoch ends in a batch too small for an
+    aggregate and no row is left out.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    batch_size : int
+        Largest batch.
+
+    generator : torch.Generator
+        On the CPU; the order of rows is the same on every device.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, generator: torch.Generator) -> None:
+        self.rows, self.batch_size, self.generator = rows, batch_size, generator
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.rows), generator=self.generator)
+        for index in order.to(self.rows.device).tensor_split(len(self)):
+            yield self.rows[index], index

@@ -1,0 +1,272 @@
+"""The training engine: skorch's loop around reconstruction + divergence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer
+from torch import Tensor, nn
+
+from ._callbacks import StopTraining
+from ._data import Rows, ShuffledBatches
+from .objectives._base import Batch, Posterior
+
+__all__ = ["VariationalModule", "VariationalNet"]
+
+#: log-variances leave this range only by divergence; float32 still squares and inverts it.
+LOG_VAR_RANGE = (-20.0, 10.0)
+#: Seed of the fixed draws with which every epoch's held-out rows are judged.
+_HELD_OUT_SEED = 20190215
+
+
+class VariationalModule(nn.Module):
+    """Encoder q(z|x), decoder and likelihood p(x|z)."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Posteriors of scaled rows x of shape (n, n_features)."""
+        mean, log_var = self.encoder(x).chunk(2, dim=1)
+        return Posterior(mean, log_var.clamp(*LOG_VAR_RANGE))
+
+
+class Terms(NamedTuple):
+    """The two terms of an objective, scalars in nats a row; the loss is their sum."""
+
+    reconstruction: Tensor
+    divergence: Tensor
+
+
+class VariationalNet(NeuralNet):
+    """skorch's ``NeuralNet`` for a :class:`VariationalModule` and a divergence.
+
+    Overrides what a batch is (rows and their numbers, taken at once), what a step computes, and
+    what an epoch records: sums that stay on the device, read once an epoch. ``train`` takes the
+    place of ``fit``, which would swallow a keyboard interrupt.
+
+    Parameters
+    ----------
+    module, criterion : VariationalModule and divergence, built
+
+    seed : int
+        Of the two generators, one for the order of rows (CPU), one for noise (device).
+
+    autocast : bool, default=False
+        Run encoder and decoder in bfloat16; divergence and likelihood stay in float32.
+
+    **kwargs : as in skorch
+    """
+
+    def __init__(
+        self, module: nn.Module, criterion: nn.Module, *, seed: int, autocast: bool, **kwargs: Any
+    ) -> None:
+        self.seed = seed
+        self.autocast = autocast
+        super().__init__(module, criterion, train_split=None, **kwargs)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [("epoch_timer", EpochTimer())]
+
+    def initialize(self) -> VariationalNet:
+        """Initialise modules, optimiser, callbacks and generators; return self."""
+        super().initialize()
+        order, noise = np.random.SeedSequence(self.seed).generate_state(2).tolist()
+        self.order_generator_ = torch.Generator().manual_seed(order)
+        self.noise_generator_ = torch.Generator(self.device).manual_seed(noise)
+        self.n_samples_ = 0
+        return self
+
+    # training -----------------------------------------------------------------------------
+
+    def train(self, rows: Rows, held_out: Rows | None, epochs: int, n_samples: int) -> None:
+        """Train for some epochs, going on from the present state.
+
+        Parameters
+        ----------
+        rows : Rows
+
+        held_out : Rows or None
+            Judged after each epoch.
+
+        epochs : int
+
+        n_samples : int
+            N, the size of the whole data set, which the divergence may use.
+        """
+        self.n_samples_ = n_samples
+        if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
+            self._initialize_optimizer()
+        self.notify("on_train_begin", X=(rows, held_out))
+        try:
+            self.fit_loop((rows, held_out), epochs=epochs)
+        except StopTraining:
+            pass
+        finally:
+            self.notify("on_train_end", X=(rows, held_out))
+            self._set_training(False)
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Pass on the pair that ``train`` hands in: rows to train on, rows held out."""
+        return X
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return shuffled batches for training, the rows themselves for validation."""
+        if not training:
+            return dataset
+        return ShuffledBatches(dataset, self.batch_size, self.order_generator_)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks; skorch's ``EarlyStopping`` stops by a KeyboardInterrupt."""
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt:
+            if method_name != "on_epoch_end":
+                raise
+            raise StopTraining from None
+
+    def on_batch_begin(self, net: Any, batch: Any = None, training: bool = False, **kw: Any) -> None:
+        """Record nothing: the history has one row an epoch and does not grow by batch."""
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **params: Any
+    ) -> None:
+        """One pass over the batches; the terms' means go into the history."""
+        if iterator is None:
+            return
+        if training:
+            self._set_training(True)
+            sums = torch.zeros(2, dtype=torch.float64)
+            sums = sums.to(self.device) if torch.device(self.device).type != "mps" else sums.float()
+            for batch in iterator:
+                self.notify("on_batch_begin", batch=batch, training=True)
+                terms = self.train_step(batch)
+                sums += torch.stack(terms).detach() * len(batch[0])
+                self.notify("on_batch_end", batch=batch, training=True)
+            means = (sums / len(iterator.rows)).tolist()
+        else:
+            means = self.held_out_terms(iterator)
+        for name, value in zip(Terms._fields, means, strict=True):
+            self.history.record(f"{prefix}_{name}", value)
+        self.history.record(f"{prefix}_loss", sum(means))
+
+    def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
+        """One optimiser step."""
+        x, index = batch
+        self.optimizer_.zero_grad()
+        terms = self.objective_terms(x, index)
+        (terms.reconstruction + terms.divergence).backward()
+        self.notify("on_grad_computed", named_parameters=self._named, batch=batch, training=True)
+        self.optimizer_.step()
+        return terms
+
+    @property
+    def _named(self) -> Any:
+        return self.get_all_learnable_params()
+
+    def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
+        """Reconstruction and divergence of a training batch x of shape (n, n_features)."""
+        module = self.module_
+        with self._precision():
+            posterior = _in_dtype(module.encode(x), x.dtype)
+            noise = torch.empty_like(posterior.mean).normal_(generator=self.noise_generator_)
+            z = posterior.rsample(noise)  # (n, n_components)
+            output = module.decoder(z).to(x.dtype)
+        module.likelihood.update(x, output)
+        reconstruction = -module.likelihood.log_prob(x, output).mean()
+        batch = Batch(index, self.n_samples_, True, self.noise_generator_)
+        return Terms(reconstruction, self.criterion_(posterior, z, batch))
+
+    @torch.no_grad()
+    def held_out_terms(self, rows: Rows, *, keep_noise: bool = False) -> list[float]:
+        """Both terms over rows kept out of training, with the same draws at every call.
+
+        The observation noise is calibrated on these rows, so that a network that begins to
+        overfit is judged by what it reconstructs, not by noise learned from its training rows.
+        ``keep_noise`` writes that calibrated noise into the likelihood.
+        """
+        self._set_training(False)
+        posterior = self.posterior(rows)
+        generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
+        noise = torch.empty(posterior.mean.shape, dtype=rows.dtype).normal_(generator=generator)
+        z = posterior.rsample(noise.to(rows.device))
+        x = rows[slice(None)]
+        output = self.decode(z)
+        likelihood = self.module_.likelihood
+        likelihood = likelihood if keep_noise else copy.deepcopy(likelihood)
+        likelihood.calibrate(x, output)
+        generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
+        batch = Batch(None, self.n_samples_, False, generator)
+        divergence = self.criterion_(posterior, z, batch)
+        return [-likelihood.log_prob(x, output).mean().item(), divergence.item()]
+
+    # inference ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def posterior(self, rows: Rows) -> Posterior:
+        """Posteriors of all rows, on the device, in chunks of bounded memory."""
+        return self._by_chunks(lambda x: _in_dtype(self.module_.encode(x), x.dtype), rows.chunks())
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Outputs of the decoder for all rows of z."""
+        with self._precision():
+            return self.module_.decoder(z).to(z.dtype)
+
+    def _by_chunks(self, encode: Callable[[Tensor], Posterior], chunks: Any) -> Posterior:
+        with self._precision():
+            parts = [encode(chunk) for chunk in chunks]
+        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self.autocast:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    # device and pickling ------------------------------------------------------------------
+
+    def to(self, device: torch.device) -> VariationalNet:
+        """Move to a device, if not there already; the optimiser starts anew there."""
+        if torch.device(self.device) != device:
+            self.module_.to(device)
+            self.criterion_.to(device)
+            self.device = str(device)
+            seed = int(torch.randint(2**31, (), generator=self.order_generator_))
+            self.noise_generator_ = torch.Generator(device).manual_seed(seed)
+            self.__dict__.pop("optimizer_", None)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the optimiser's state, twice the weights; tensors on the CPU."""
+        net = self
+        if torch.device(self.device).type != "cpu":
+            net = copy.copy(self)
+            net.__dict__ = {**self.__dict__, "noise_generator_": None}
+            net.module = net.module_ = copy.deepcopy(self.module_)
+            net.criterion = net.criterion_ = copy.deepcopy(self.criterion_)
+            net.order_generator_ = torch.Generator()
+            net.order_generator_.set_state(self.order_generator_.get_state())
+            net.to(torch.device("cpu"))
+        state = {k: v for k, v in net.__dict__.items() if k != "optimizer_"}
+        for name in ("order_generator_", "noise_generator_"):
+            state[name] = state[name].get_state()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in ("order_generator_", "noise_generator_"):
+            generator = torch.Generator()
+            generator.set_state(state[name])
+            self.__dict__[name] = generator
+
+
+def _in_dtype(posterior: Posterior, dtype: torch.dtype) -> Posterior:
+    return Posterior(posterior.mean.to(dtype), posterior.log_var.to(dtype))

@@ -1,0 +1,95 @@
+"""Where training starts: the scaling of X and a network that already is principal components."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ._data import Scaling
+from ._net import VariationalModule
+from ._statistics import Axes, Moments
+from .likelihoods import Likelihood
+from .networks import Network
+
+__all__ = ["build_module", "column_scaling"]
+
+#: Posterior variance at the start: the noise's share of a component, within these limits.
+_START_VARIANCE = (1e-3, 0.5)
+
+
+def column_scaling(moments: Moments, mode: str | None) -> Scaling:
+    """Scaling of the columns; constant columns are centred only.
+
+    Parameters
+    ----------
+    moments : Moments of X
+
+    mode : {"feature", "global"} or None
+    """
+    n_features = len(moments.mean)
+    if mode is None:
+        return Scaling(np.zeros(n_features), np.ones(n_features))
+    variance = moments.variance
+    if mode == "global":
+        variance = np.full(n_features, variance.mean())
+    return Scaling(moments.mean, np.where(variance > 0, np.sqrt(variance), 1.0))
+
+
+def build_module(
+    moments: Moments,
+    scaling: Scaling,
+    axes: Axes,
+    n_components: int,
+    likelihood: Likelihood,
+    network: Network,
+) -> VariationalModule:
+    r"""Encoder, decoder and likelihood that start as PCA with whitened codes.
+
+    With :math:`l_k` the variances and :math:`V_k` the directions of the principal axes, the
+    posterior variance :math:`s_k = s^2 / l_k`, the mean residual variance in place of
+    :math:`s^2`, is the one of probabilistic PCA, and
+
+    .. math::
+
+        \mu_k(x) = \sqrt{(1 - s_k) / l_k}\; V_k (x - \bar x), \qquad
+        f(z) = \bar x + \sum_k \sqrt{l_k / (1 - s_k)}\; V_k^\top z_k
+
+    reconstructs exactly as PCA does while the aggregate posterior has mean 0 and covariance I.
+    Components beyond the rank of X keep the prior as posterior and are not decoded.
+
+    Parameters
+    ----------
+    moments : Moments of X
+
+    scaling : Scaling
+
+    axes : Axes of scaled X
+
+    n_components : int
+
+    likelihood : Likelihood
+
+    network : Network
+    """
+    n_features, n_axes = len(moments.mean), len(axes.variance)
+    centre = scaling.apply(moments.mean)
+    residual = max(axes.total_variance - axes.variance.sum(), 0.0) / max(n_features - n_axes, 1)
+    share = (residual / axes.variance).clip(*_START_VARIANCE)  # s_k
+
+    projection = np.zeros((2 * n_components, n_features))  # means, then log-variances
+    projection[:n_axes] = np.sqrt((1 - share) / axes.variance)[:, None] * axes.directions
+    offset = -projection @ centre
+    offset[n_components : n_components + n_axes] = np.log(share)
+    loading = np.zeros((n_features, n_components))
+    loading[:, :n_axes] = (np.sqrt(axes.variance / (1 - share))[:, None] * axes.directions).T
+
+    # mean squared residual over draws: what PCA leaves, and the spread of the posteriors
+    left = moments.variance / scaling.scale**2 - axes.variance @ axes.directions**2
+    spread = loading[:, :n_axes] ** 2 @ share
+    observation = likelihood.build(np.maximum(left, 0.0) + spread)
+    bias, weight = likelihood.linear_start(centre, loading)
+    encoder, decoder = network.build(n_features, n_components, len(bias))
+    for part, matrix, constant in ((encoder, projection, offset), (decoder, weight, bias)):
+        if hasattr(part, "start_linear"):
+            part.start_linear(torch.from_numpy(matrix), torch.from_numpy(constant))
+    return VariationalModule(encoder, decoder, observation)

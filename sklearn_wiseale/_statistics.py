@@ -1,0 +1,141 @@
+"""Means, variances and principal axes of data of any size, in float64 and by chunks.
+
+scikit-learn's own fitters copy X whole; here no chunk is larger than a few megabytes, whether
+the rows come from an array, a memory map or a CSR matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+
+__all__ = ["Axes", "Moments", "principal_axes"]
+
+#: Up to this many columns the covariance matrix is held; beyond, its axes are found by iteration.
+COVARIANCE_COLUMNS = 2048
+_N_ITERATIONS = 6  # of the subspace iteration
+_OVERSAMPLING = 16  # additional directions in it
+
+Chunks = Callable[[], Iterable[np.ndarray]]  # each call starts a pass over the data
+
+
+class Moments:
+    """Count, mean, variance, range and (for few columns) covariance, merged chunk by chunk.
+
+    Chan, Golub, LeVeque 1983: chunks are centred before they are squared, so that a large mean
+    costs no digits.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(n_features)
+        self.low, self.high = np.inf, -np.inf
+        with_covariance = n_features <= COVARIANCE_COLUMNS
+        # sums of centred products (n_features, n_features), or of centred squares (n_features,)
+        self._products = np.zeros((n_features, n_features) if with_covariance else n_features)
+
+    def update(self, chunk: np.ndarray) -> Moments:
+        """Take in a float64 chunk of shape (n, n_features); return self."""
+        n, total = len(chunk), self.count + len(chunk)
+        chunk_mean = chunk.mean(axis=0)
+        centred = chunk - chunk_mean
+        delta = chunk_mean - self.mean
+        between = self.count * n / total
+        if self._products.ndim == 2:
+            self._products += centred.T @ centred + between * np.outer(delta, delta)
+        else:
+            self._products += np.einsum("ij,ij->j", centred, centred) + between * delta**2
+        self.mean = self.mean + delta * (n / total)
+        self.count = total
+        self.low, self.high = min(self.low, chunk.min()), max(self.high, chunk.max())
+        return self
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of each column (divisor n), exactly 0 for columns that are constant."""
+        squares = self._products.diagonal() if self._products.ndim == 2 else self._products
+        variance = squares / max(self.count, 1)
+        # what rounding leaves of a constant column is not variance
+        noise = (10 * np.finfo(np.float64).eps * np.abs(self.mean)) ** 2
+        return np.where(variance > noise, variance, 0.0)
+
+    @property
+    def covariance(self) -> np.ndarray | None:
+        """Covariance (divisor n), or None where there are too many columns to hold it."""
+        return self._products / max(self.count, 1) if self._products.ndim == 2 else None
+
+
+class Axes(NamedTuple):
+    """Principal axes, largest variance first."""
+
+    variance: np.ndarray  # (k,)
+    directions: np.ndarray  # (k, n_features), orthonormal rows
+    total_variance: float
+
+
+def principal_axes(
+    moments: Moments,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    n_components: int,
+    chunks: Chunks,
+    rng: np.random.RandomState,
+) -> Axes:
+    """Principal axes of ``(X - mean) / scale``; as many as there are, at most ``n_components``.
+
+    Parameters
+    ----------
+    moments : Moments of X
+
+    shift, scale : ndarray of shape (n_features,)
+        The scaling; ``chunks`` gives rows that are scaled by it.
+
+    n_components : int
+
+    chunks : callable
+        Returns an iterable over scaled float64 chunks of X; used where the covariance was too
+        large to hold.
+
+    rng : RandomState
+    """
+    total = float((moments.variance / scale**2).sum())
+    n_axes = min(n_components, len(scale), moments.count - 1)
+    if moments.covariance is not None:
+        covariance = moments.covariance / np.outer(scale, scale)
+        variance, vectors = eigh(
+            covariance, subset_by_index=(len(scale) - n_axes, len(scale) - 1), driver="evr"
+        )
+        variance, directions = variance[::-1], vectors.T[::-1]
+    else:
+        centre = (moments.mean - shift) / scale
+        variance, directions = _subspace_iteration(centre, n_axes, chunks, rng)
+    keep = variance > 1e-10 * max(total, np.finfo(np.float64).tiny)
+    directions = directions[keep]
+    # a direction's sign is arbitrary: its largest entry is positive, on every machine
+    peak = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
+    return Axes(variance[keep], directions * np.sign(peak), total)
+
+
+def _subspace_iteration(
+    centre: np.ndarray, n_axes: int, chunks: Chunks, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenpairs of the covariance without forming it (Halko et al. 2011, section 4.5)."""
+    width = min(n_axes + _OVERSAMPLING, len(centre))
+    basis = rng.standard_normal((len(centre), width))
+    values = np.zeros(width)
+    for _ in range(_N_ITERATIONS):
+        basis, _ = np.linalg.qr(basis)
+        image, count = np.zeros_like(basis), 0
+        for chunk in chunks():
+            centred = chunk - centre
+            image += centred.T @ (centred @ basis)
+            count += len(chunk)
+        # Rayleigh-Ritz in the present basis; the image is the next one
+        values, rotation = np.linalg.eigh(basis.T @ image / count)
+        ritz = basis @ rotation
+        basis = image
+    order = np.argsort(values)[::-1][:n_axes]
+    return values[order], ritz[:, order].T

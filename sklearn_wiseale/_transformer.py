@@ -1,0 +1,799 @@
+"""The estimator: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._callbacks import BestState, ProgressBar, Schedule
+from ._data import Rows, Scaling, chunk_length, dense
+from ._evidence import log_evidence, proposal_noise
+from ._net import VariationalModule, VariationalNet
+from ._statistics import Moments, principal_axes
+from .diagnostics import aggregate_kl
+from ._start import build_module, column_scaling
+from .likelihoods import LIKELIHOODS, Likelihood
+from .networks import NETWORKS, Network
+from .objectives import OBJECTIVES, Objective
+
+__all__ = ["AggregateKLBounds", "WiSEALETransformer"]
+
+_PARTS: dict[str, dict[str, Any]] = {
+    "objective": OBJECTIVES,
+    "likelihood": LIKELIHOODS,
+    "network": NETWORKS,
+}
+_RESERVED_NET_PARAMS = {
+    "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
+    "batch_size", "max_epochs", "lr", "iterator_train", "iterator_valid", "predict_nonlinearity",
+}  # fmt: skip
+#: early_stopping="auto" holds rows out where there are at least and at most so many.
+_SELECT_ROWS = (40, 20_000)
+#: No more rows than this are held out.
+_MAX_HELD_OUT = 4096
+#: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
+_BOUND_ROWS = 1000
+#: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
+_AUTO_STEPS = 3000
+_AUTO_EPOCHS = (10, 300)
+#: Building a network draws from torch's global generator, which is put back: one at a time.
+_BUILD_LOCK = threading.Lock()
+
+
+class AggregateKLBounds(NamedTuple):
+    """Bounds on KL(aggregate posterior || prior) in nats."""
+
+    lower: float  # "moment", over all training rows
+    upper: float  # "jensen", over n_upper of them
+    n_upper: int
+
+
+class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Dimensionality reduction by a variational autoencoder with an aggregate prior.
+
+    Codes are the means of the encoder's Gaussian posteriors :math:`q(z|x)`; a decoder maps codes
+    back. Training maximises the likelihood of the reconstruction less a divergence, by default
+    that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
+    :math:`\mathcal{N}(0, I)` (WiSE-ALE). It starts from principal component analysis, and on
+    small tables gives back the state that reconstructs held-out rows best, the start included.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Dimensions of the codes.
+
+    objective : {"wiseale", "elbo", "infovae", "wae"} or Objective, default="wiseale"
+        What is minimised; a string stands for the class's defaults. See
+        :mod:`sklearn_wiseale.objectives`.
+
+    likelihood : {"gaussian", "bernoulli"} or Likelihood, default="gaussian"
+        Observation model p(x|z). See :mod:`sklearn_wiseale.likelihoods`.
+
+    network : {"mlp"} or Network, default="mlp"
+        Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
+
+    scale : {"auto", "feature", "global"} or None, default="auto"
+        How X is scaled inside: "feature" standardises each column; "global" centres each column
+        and divides all by one number (images, spectra); None leaves X as it is. "auto" is the
+        likelihood's choice: "feature" for the Gaussian, None for the Bernoulli.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" gives small and large data sets enough steps.
+
+    batch_size : int or "auto", default="auto"
+        Rows a step, at most. "auto" grows with n_samples, up to 256.
+
+    learning_rate : float, default=1e-3
+        Of AdamW: warmed up, held, and in ``fit`` decayed to zero.
+
+    early_stopping : bool or "auto", default="auto"
+        Hold rows out, give back the state in which they have the lowest loss and stop when it
+        no longer falls. "auto" does so from 40 to 20,000 rows.
+
+    validation_fraction : float, default=0.15
+        Share of the rows held out, drawn at random; at most 4,096 rows. Scaling and the PCA start
+        use all rows.
+
+    n_iter_no_change : int, default=30
+        Epochs without improvement after which training stops.
+
+    tol : float, default=1e-4
+        Fall of the held-out loss, in nats, that counts as improvement.
+
+    warm_start : bool, default=False
+        Let ``fit`` go on from the present weights and scaling.
+
+    device : str, default="auto"
+        "auto" takes CUDA, then MPS, then the CPU; or any torch device.
+
+    precision : {"float32", "bfloat16", "float64"}, default="float32"
+        "bfloat16" runs the networks under autocast, the objective in float32. "float64" also
+        gives float64 codes.
+
+    verbose : int, default=0
+        1 shows a progress bar over epochs.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds weights, order of rows and noise. numpy's and torch's global generators are left as
+        they are, except that None draws a seed from numpy's.
+
+    net_params : dict, default=None
+        Merged last into the parameters of the skorch net, e.g.
+        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``.
+
+    Attributes
+    ----------
+    net_ : VariationalNet
+        The trained skorch net; ``net_.module_`` has the encoder, the decoder and the likelihood.
+
+    history_ : list of dict
+        One an epoch, plain numbers: ``train_reconstruction`` and ``train_divergence`` (nats a row,
+        scaled units), their sum ``train_loss``, the same with ``valid_`` where rows are held out,
+        ``learning_rate`` and ``dur`` (seconds).
+
+    n_iter_ : int
+        Epochs run.
+
+    n_features_in_ : int
+        Columns of X.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had string names.
+
+    n_samples_seen_ : int
+        Rows seen by ``fit`` and by all calls of ``partial_fit`` since.
+
+    noise_scale_ : float or ndarray of shape (n_features_in_,)
+        Standard deviation of the Gaussian noise in the units of X; only with that likelihood.
+
+    aggregate_kl_bounds_ : tuple (lower, upper, n_upper)
+        Bounds on the divergence of the aggregate posterior from the prior, nats: "moment" over
+        the training rows (of ``partial_fit``: over the last chunk) and "jensen" over ``n_upper``
+        of them drawn at random; on a sample it is still an upper bound in expectation.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear method that this one starts from.
+    sklearn_wiseale.diagnostics.reconstruction_r2 : Share of variance reconstructed, for scoring.
+
+    Notes
+    -----
+    The objective, with Gaussian posteriors :math:`q_i(z) = q(z|x_i)`, is
+
+    .. math::
+
+        \frac1N \sum_i \mathbb{E}_{q_i} \log p(x_i | z)
+        - \text{weight} \cdot \mathrm{KL}\Big(\frac1N \sum_i q_i \,\Big\|\, p\Big).
+
+    It may exceed the log-likelihood by up to log N nats and is no bound on it; ``score`` is.
+
+    References
+    ----------
+    Lin, Clark, Birke, Trigoni, Roberts (2019), *WiSE-ALE: Wide Sample Estimator for Approximate
+    Latent Embedding*, arXiv:1902.06160.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> X = load_wine().data
+    >>> reducer = WiSEALETransformer(n_components=2, max_epochs=5, random_state=0).fit(X)
+    >>> Z = reducer.transform(X)
+    >>> Z.shape
+    (178, 2)
+    >>> reducer.inverse_transform(Z).shape
+    (178, 13)
+    >>> reducer.sample(3, random_state=0).shape
+    (3, 13)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "objective": [StrOptions(set(OBJECTIVES)), Objective],
+        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
+        "network": [StrOptions(set(NETWORKS)), Network],
+        "scale": [StrOptions({"auto", "feature", "global"}), None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16", "float64"})],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "net_params": [dict, None],
+    }
+    _doc_link_module = "sklearn_wiseale"
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        objective: str | Objective = "wiseale",
+        likelihood: str | Likelihood = "gaussian",
+        network: str | Network = "mlp",
+        scale: str | None = "auto",
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float = 1e-3,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.15,
+        n_iter_no_change: int = 30,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "float32",
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.objective = objective
+        self.likelihood = likelihood
+        self.network = network
+        self.scale = scale
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+        self.random_state = random_state
+        self.net_params = net_params
+
+    def set_params(self, **params: Any) -> WiSEALETransformer:
+        """Set parameters of the estimator and, as ``part__name``, of its parts.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : WiSEALETransformer
+
+        Raises
+        ------
+        ValueError
+            If a part's parameter is set while the part is given as a string.
+        """
+        for key in params:
+            name, _, inner = key.partition("__")
+            part = params.get(name, getattr(self, name, None))
+            if inner and name in _PARTS and isinstance(part, str):
+                example = _PARTS[name].get(part, next(iter(_PARTS[name].values()))).__name__
+                raise ValueError(
+                    f"{key!r} cannot be set while {name}={part!r} is a string, which stands for "
+                    f"the defaults. Pass an object, for instance {name}={example}()."
+                )
+        return super().set_params(**params)
+
+    # fitting ------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
+        """Learn encoder and decoder from X.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            At least two rows. Sparse matrices are densified batch by batch.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : WiSEALETransformer
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not what is allowed; a fitted state is then left as it was.
+        """
+        with self._unchanged_on_error():
+            going_on = self.warm_start and hasattr(self, "net_")
+            parts = self._checked_parts()
+            X = self._validated(X, reset=not going_on)
+            rng = check_random_state(self.random_state)
+            if not going_on:
+                self._start(X, parts, rng)
+            self.n_samples_seen_ = X.shape[0]
+            train, held_out = self._split(X, rng)
+            n_epochs = self._n_epochs(len(train))
+            self._train(train, held_out, n_epochs, horizon=True)
+            self._summarise(X, rng)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
+        """Train for one pass over a chunk of rows.
+
+        The first chunk settles scaling and the PCA start, so it should be representative.
+        The divergence is told the number of rows seen so far. No rows are held out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            At least two rows in the first chunk.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : WiSEALETransformer
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not what is allowed, or with ``early_stopping=True``.
+        """
+        with self._unchanged_on_error():
+            parts = self._checked_parts()
+            if self.early_stopping is True:
+                raise ValueError(
+                    "partial_fit does not support early_stopping=True: there is no held-out set. "
+                    "Use early_stopping='auto' or False."
+                )
+            first = not hasattr(self, "net_")
+            X = self._validated(X, reset=first)
+            if first:
+                self._rng = check_random_state(self.random_state)
+                self._start(X, parts, self._rng)
+            self.n_samples_seen_ += X.shape[0]
+            self._train(self._rows(X), None, 1, horizon=False)
+            self._summarise(X, np.random.RandomState(0))
+        return self
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Any:
+        """Put the attributes back as they were if what is inside raises an error."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except Exception:
+            self.__dict__ = before
+            raise
+
+    def _checked_parts(self) -> tuple[Objective, Likelihood, Network]:
+        """Parameters checked, strings resolved: objective, likelihood, network."""
+        self._validate_params()
+        reserved = _RESERVED_NET_PARAMS.intersection(self.net_params or {})
+        if reserved:
+            raise ValueError(
+                "The 'net_params' parameter of WiSEALETransformer must not contain "
+                f"{sorted(reserved)}: the estimator sets them. Got {self.net_params!r} instead."
+            )
+        _device(self.device, self.precision)
+        parts = []
+        for name, known in _PARTS.items():
+            part = getattr(self, name)
+            part = known[part]() if isinstance(part, str) else part
+            part.check_parameters()
+            parts.append(part)
+        return tuple(parts)  # type: ignore[return-value]
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
+        if isinstance(X, torch.Tensor):
+            X = X.numpy(force=True)
+        try:
+            return validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype="numeric",
+                ensure_min_samples=2 if reset else 1,
+            )
+        except (ValueError, TypeError) as error:
+            text = _text_columns(X)
+            if not text:
+                raise
+            raise ValueError(
+                f"X must be numeric. These columns are not: {text}. Encode them first, for "
+                "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
+            ) from error
+
+    def _start(self, X: Any, parts: tuple[Objective, Likelihood, Network], rng: Any) -> None:
+        """Scaling, network and its start from PCA, from one pass over X."""
+        objective, likelihood, network = parts
+        n_features = X.shape[1]
+        moments = Moments(n_features)
+        for chunk in _dense_chunks(X):
+            moments.update(chunk)
+        likelihood.check_support(moments.low, moments.high)
+        mode = likelihood.natural_scale if self.scale == "auto" else self.scale
+        self._scaling = column_scaling(moments, mode)
+        self._inverse_dtype = np.result_type(X.dtype, np.float32)
+        axes = principal_axes(
+            moments,
+            *self._scaling,
+            self.n_components,
+            lambda: (self._scaling.apply(chunk) for chunk in _dense_chunks(X)),
+            rng,
+        )
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        with _BUILD_LOCK, torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            module = build_module(
+                moments, self._scaling, axes, self.n_components, likelihood, network
+            )
+        module.to(torch.float64 if self.precision == "float64" else torch.float32)
+        device = _device(self.device, self.precision)
+        self.net_ = self._build_net(module, objective, device, seed)
+        self.n_components_ = self.n_components
+        self.n_samples_seen_ = 0
+
+    def _build_net(
+        self, module: VariationalModule, objective: Objective, device: torch.device, seed: int
+    ) -> VariationalNet:
+        # the fused step: several times faster on small networks; torch has none for MPS float16
+        params: dict[str, Any] = {
+            "optimizer": torch.optim.AdamW,
+            "optimizer__weight_decay": 1e-2,
+            "optimizer__fused": device.type in ("cpu", "cuda"),
+            "verbose": 0,
+            "callbacks": [],
+        }
+        params.update(self.net_params or {})
+        if not (
+            isinstance(params["optimizer"], type)
+            and issubclass(params["optimizer"], torch.optim.AdamW | torch.optim.Adam)
+        ):
+            params.pop("optimizer__fused")
+            if "optimizer__weight_decay" not in (self.net_params or {}):
+                params.pop("optimizer__weight_decay")
+        params["callbacks"] = [
+            ("schedule", Schedule(self.learning_rate)),
+            ("best_state", BestState(self.n_iter_no_change, self.tol)),
+            *(params["callbacks"] or []),
+        ]
+        net = VariationalNet(
+            module,
+            objective.build(),
+            seed=seed,
+            autocast=self.precision == "bfloat16",
+            lr=self.learning_rate,
+            device=str(device),
+            **params,
+        )
+        return net.initialize()
+
+    def _split(self, X: Any, rng: np.random.RandomState) -> tuple[Rows, Rows | None]:
+        """Rows to train on and rows held out, or None."""
+        n = X.shape[0]
+        select = self.early_stopping
+        if select == "auto":
+            select = _SELECT_ROWS[0] <= n <= _SELECT_ROWS[1]
+        if not select:
+            return self._rows(X).make_resident(), None
+        n_held_out = min(max(1, round(self.validation_fraction * n)), _MAX_HELD_OUT)
+        if n_held_out >= n:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of n_samples={n} leaves no row "
+                "to train on. Lower it, or use early_stopping=False."
+            )
+        order = rng.permutation(n)
+        held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+        return self._rows(X, train).make_resident(), self._rows(X, held_out).make_resident()
+
+    def _rows(self, X: Any, index: np.ndarray | None = None) -> Rows:
+        device = torch.device(self.net_.device)
+        return Rows(X, self._scaling, self._dtype, device, index)
+
+    def _batch_size(self, n: int) -> int:
+        if self.batch_size != "auto":
+            return min(int(self.batch_size), n)
+        return int(np.clip(2 ** np.round(np.log2(n / 8)), 32, 256))
+
+    def _n_epochs(self, n: int) -> int:
+        if self.max_epochs != "auto":
+            return int(self.max_epochs)
+        steps_per_epoch = -(-n // self._batch_size(n))
+        return int(np.clip(np.ceil(_AUTO_STEPS / steps_per_epoch), *_AUTO_EPOCHS))
+
+    def _train(self, rows: Rows, held_out: Rows | None, n_epochs: int, *, horizon: bool) -> None:
+        net = self.net_.to(_device(self.device, self.precision))
+        net.batch_size = self._batch_size(len(rows))
+        callbacks = dict(net.callbacks_)
+        if "schedule" in callbacks:
+            schedule = callbacks["schedule"]
+            schedule.learning_rate = self.learning_rate
+            schedule.horizon_ = n_epochs * -(-len(rows) // net.batch_size) if horizon else None
+        bars = [("progress", ProgressBar(n_epochs))] if self.verbose else []
+        net.callbacks_ = [item for item in net.callbacks_ if item[0] != "progress"] + bars
+        n_before = len(net.history)
+        net.train(rows, held_out, n_epochs, self.n_samples_seen_)
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        self.n_iter_ = len(net.history) if not horizon else len(net.history) - n_before
+
+    def _summarise(self, X: Any, rng: np.random.RandomState) -> None:
+        """What is reported of the fit: noise in the units of X, bounds on the aggregate KL."""
+        variance = getattr(self.net_.module_.likelihood, "noise_variance", None)
+        if variance is not None:
+            std = np.sqrt(variance.numpy(force=True).astype(np.float64)) * self._scaling.scale
+            self.noise_scale_ = float(std[0]) if np.ptp(std) == 0 else std
+        mean, log_var = self._encode(X)
+        chosen = np.arange(len(mean))
+        if len(mean) > _BOUND_ROWS:
+            chosen = np.sort(rng.choice(len(mean), _BOUND_ROWS, replace=False))
+        self.aggregate_kl_bounds_ = AggregateKLBounds(
+            aggregate_kl(mean, log_var, method="moment"),
+            aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
+            len(chosen),
+        )
+
+    # using ----------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Means of the posteriors q(z|x): deterministic, each row by itself.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            float32, or float64 with ``precision="float64"``.
+        """
+        return self._encode(self._checked(X))[0]
+
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """Means of p(x|z), in the units of X.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Codes, for instance from :meth:`transform`; a dataframe of them is accepted.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Expected values given the codes. In float32 where the training data fit into that
+            without loss, else in float64.
+
+        Raises
+        ------
+        ValueError
+            If Z has another number of columns than the codes.
+        """
+        check_is_fitted(self)
+        Z = self._checked_codes(Z)
+        return self._decoded(Z, lambda likelihood, output: likelihood.mean(output))
+
+    def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the Gaussian posteriors q(z|x).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean, std : ndarray of shape (n_samples, n_components)
+        """
+        mean, log_var = self._encode(self._checked(X))
+        return mean, np.exp(0.5 * log_var)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draw from the model: codes from the prior, then rows from p(x|z), noise included.
+
+        ``inverse_transform`` of normal codes gives the same rows without the noise.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+
+        random_state : int, RandomState instance or None, default=None
+            None draws from numpy's global generator.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of X.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int >= 1. Got {n_samples!r}.")
+        rng = check_random_state(random_state)
+        Z = rng.standard_normal((int(n_samples), self.n_components_))
+        device = self._ready_net().device
+        generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
+        return self._decoded(Z, lambda likelihood, output: likelihood.sample(output, generator))
+
+    def score_samples(
+        self, X: Any, *, n_draws: int = 64, return_effective: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Importance-weighted bound on log p(x) of each row.
+
+        Proposals are the Gaussians of curvature at the modes of p(z|x), found from the decoder;
+        the draws are the same for every row and call, so that a row's score depends on the row
+        alone. The bound rises with ``n_draws`` in expectation and is exact for a linear network.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        n_draws : int, default=64
+            Draws a row.
+
+        return_effective : bool, default=False
+            Also return the effective sample size of the draws, between 1 and ``n_draws``. Near
+            1, the bound is loose.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,)
+            Nats; with a Gaussian likelihood a log-density in the units of X.
+
+        effective : ndarray of shape (n_samples,)
+            Only with ``return_effective=True``.
+
+        References
+        ----------
+        Burda, Grosse, Salakhutdinov (2016), *Importance Weighted Autoencoders*,
+        arXiv:1509.00519, equation 8.
+        """
+        X = self._checked(X)
+        if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
+            raise ValueError(f"n_draws must be an int >= 1. Got {n_draws!r}.")
+        net = self._ready_net()
+        module = net.module_
+        if torch.device(net.device).type == "mps":  # has no float64, which the weights need
+            module = copy.deepcopy(module).cpu()
+        device = next(module.parameters()).device
+        rows = Rows(X, self._scaling, self._dtype, device)
+        noise = proposal_noise(int(n_draws), self.n_components_).to(device)
+        per_row = X.shape[1] * max(int(n_draws), 2 * self.n_components_)
+        parts = []
+        with torch.no_grad():
+            for x in rows.chunks(per_row):
+                start = module.encode(x).mean
+                parts.append(log_evidence(module.decoder, module.likelihood, x, start, noise))
+        log_likelihood, effective = (torch.cat(part) for part in zip(*parts, strict=True))
+        log_likelihood = (log_likelihood + self._scaling.log_det).to(self._dtype).numpy(force=True)
+        if not return_effective:
+            return log_likelihood
+        return log_likelihood, effective.to(self._dtype).numpy(force=True)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of :meth:`score_samples`: nats a row, higher is better.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(np.mean(self.score_samples(X), dtype=np.float64))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.net_.module_.parameters()).dtype
+
+    def _ready_net(self) -> VariationalNet:
+        """The net, on the device that is asked for now: an estimator may have been moved."""
+        return self.net_.to(_device(self.device, self.precision))
+
+    def _checked(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return self._validated(X, reset=False)
+
+    def _encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of validated rows."""
+        net = self._ready_net()
+        posterior = net.posterior(self._rows(X))
+        return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
+
+    def _checked_codes(self, Z: Any) -> np.ndarray:
+        if isinstance(Z, torch.Tensor):
+            Z = Z.numpy(force=True)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but {type(self).__name__} has codes of "
+                f"{self.n_components_} components."
+            )
+        return Z
+
+    def _decoded(self, Z: np.ndarray, read: Callable[[Any, torch.Tensor], torch.Tensor]) -> Any:
+        """What ``read`` makes of the likelihood and the decoder's output, in the units of X."""
+        net = self._ready_net()
+        X = np.empty((len(Z), self.n_features_in_), dtype=self._inverse_dtype)
+        step = chunk_length(self.n_features_in_)
+        with torch.no_grad():
+            for start in range(0, len(Z), step):
+                part = slice(start, start + step)
+                z = torch.from_numpy(np.array(Z[part])).to(net.device, self._dtype)
+                output = read(net.module_.likelihood, net.decode(z))
+                X[part] = self._scaling.invert(output.numpy(force=True))
+        return X
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        codes = "float64" if self.precision == "float64" else "float32"
+        tags.transformer_tags.preserves_dtype = [codes]
+        return tags
+
+
+def _device(name: str, precision: str) -> torch.device:
+    """The device that a name stands for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here, or it cannot compute in that precision.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        mps = torch.backends.mps.is_available() and precision != "float64"
+        return torch.device("mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # a device of that kind may still be missing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
+            f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
+        ) from error
+    if device.type == "meta":
+        raise ValueError(
+            "The 'device' parameter of WiSEALETransformer must be a device that holds data. "
+            f"Got {name!r} instead."
+        )
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _dense_chunks(X: Any) -> Iterator[np.ndarray]:
+    """Rows of X in float64 chunks."""
+    step = chunk_length(X.shape[1])
+    for start in range(0, X.shape[0], step):
+        yield dense(X[start : start + step])
+
+
+def _text_columns(X: Any) -> list[str]:
+    """Names of a dataframe's columns that are not numbers."""
+    text = []
+    for name in getattr(X, "columns", ()):
+        try:
+            np.asarray(X[name]).astype(np.float64)
+        except (ValueError, TypeError):
+            text.append(str(name))
+    return text

@@ -1,0 +1,248 @@
+"""Measures of codes and reconstructions: what to report beside a loss."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from sklearn.utils import check_array, check_random_state
+
+from .objectives._aggregate import BOUNDS, aggregate_kl_bound
+from .objectives._base import Posterior
+
+__all__ = [
+    "active_units",
+    "aggregate_kl",
+    "aggregate_kl_bounds",
+    "reconstruction_r2",
+    "sliced_wasserstein",
+]
+
+
+def aggregate_kl(
+    mean: Any, log_var: Any, *, method: str = "jensen", random_state: Any = None
+) -> float:
+    r"""Divergence of the aggregate posterior from the prior, :math:`\mathrm{KL}(q \| p)`.
+
+    :math:`q = \frac1n \sum_i \mathcal{N}(\mu_i, \operatorname{diag}(s_i))`,
+    :math:`p = \mathcal{N}(0, I)`. Computed in float64 over all rows, in blocks.
+
+    Parameters
+    ----------
+    mean, log_var : array-like of shape (n, k)
+        Means and log-variances of the posteriors: ``log_var = 2 * log(std)`` of
+        ``WiSEALETransformer.posterior``.
+
+    method : {"jensen", "renyi", "moment", "monte_carlo"}, default="jensen"
+        "moment" is a lower bound, "jensen" and "renyi" are upper bounds, "monte_carlo" is an
+        estimate from one draw of each posterior. Of a sample of the rows, only "jensen" and
+        "renyi" remain bounds (in expectation) on the divergence over all of them.
+
+    random_state : int, RandomState instance or None, default=None
+        For "monte_carlo".
+
+    Returns
+    -------
+    kl : float
+        Nats.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not finite matrices of one shape, or the method is unknown.
+
+    References
+    ----------
+    Lin, Clark, Birke, Trigoni, Roberts (2019), WiSE-ALE, arXiv:1902.06160.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_wiseale.diagnostics import aggregate_kl
+    >>> mean, log_var = np.zeros((5, 1)), np.zeros((5, 1))  # all equal to the prior
+    >>> aggregate_kl(mean, log_var, method="moment")
+    0.0
+    >>> round(aggregate_kl(mean, log_var), 4)  # (1 - log 2) / 2
+    0.1534
+    """
+    if method not in BOUNDS:
+        raise ValueError(f"method must be one of {sorted(BOUNDS)}. Got {method!r}.")
+    mean = check_array(mean, dtype=np.float64, input_name="mean")
+    log_var = check_array(log_var, dtype=np.float64, input_name="log_var")
+    if mean.shape != log_var.shape:
+        raise ValueError(
+            f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}."
+        )
+    z = None
+    if method == "monte_carlo":
+        noise = check_random_state(random_state).standard_normal(mean.shape)
+        z = torch.from_numpy(mean + np.exp(0.5 * log_var) * noise)
+    posterior = Posterior(torch.tensor(mean), torch.tensor(log_var))
+    return float(aggregate_kl_bound(posterior, method, z))
+
+
+def aggregate_kl_bounds(mean: Any, log_var: Any) -> tuple[float, float]:
+    """Lower and upper bound on the divergence of the aggregate posterior from the prior.
+
+    Parameters
+    ----------
+    mean, log_var : array-like of shape (n, k)
+        Means and log-variances of the posteriors.
+
+    Returns
+    -------
+    lower, upper : float
+        "moment" and "jensen" of :func:`aggregate_kl`, nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_wiseale.diagnostics import aggregate_kl_bounds
+    >>> lower, upper = aggregate_kl_bounds([[-1.0], [1.0]], [[-1.0], [-1.0]])
+    >>> lower < upper
+    True
+    """
+    return aggregate_kl(mean, log_var, method="moment"), aggregate_kl(mean, log_var)
+
+
+def active_units(mean: Any, threshold: float = 0.01) -> int:
+    """Count the code dimensions in use: those whose posterior means vary over the rows.
+
+    Parameters
+    ----------
+    mean : array-like of shape (n, k)
+        Posterior means, as ``WiSEALETransformer.transform`` gives them.
+
+    threshold : float, default=0.01
+        Variance of a column above which it counts; the prior's variance is 1.
+
+    Returns
+    -------
+    n_active : int
+
+    References
+    ----------
+    Burda, Grosse, Salakhutdinov (2016), *Importance Weighted Autoencoders*, arXiv:1509.00519,
+    section 5.2.
+
+    Examples
+    --------
+    >>> from sklearn_wiseale.diagnostics import active_units
+    >>> active_units([[0.0, 1.0], [0.0, -1.0]])
+    1
+    """
+    mean = check_array(mean, dtype=np.float64, input_name="mean")
+    if not isinstance(threshold, Real) or not threshold >= 0:
+        raise ValueError(f"threshold must be a number >= 0. Got {threshold!r}.")
+    return int((mean.var(axis=0) > threshold).sum())
+
+
+def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = None) -> float:
+    """Sliced 2-Wasserstein distance between the rows of z and N(0, I).
+
+    The root mean square, over random directions, of the distances between the quantiles of the
+    projected rows and those of the standard normal; 199 quantiles from 0.005 to 0.995.
+
+    Parameters
+    ----------
+    z : array-like of shape (n, k)
+        Draws from the posteriors of held-out rows (not the means, whose spread is smaller); with
+        fewer than 5,000 rows the sampling error is felt.
+
+    n_projections : int, default=300
+        Random directions.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws the directions.
+
+    Returns
+    -------
+    distance : float
+        In units of z, where the prior's standard deviation is 1.
+
+    References
+    ----------
+    Bonneel, Rabin, Peyre, Pfister (2015), *Sliced and Radon Wasserstein Barycenters of Measures*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_wiseale.diagnostics import sliced_wasserstein
+    >>> z = np.random.RandomState(0).standard_normal((10000, 3))
+    >>> sliced_wasserstein(z, random_state=0) < 0.05
+    True
+    >>> round(sliced_wasserstein(z + [2, 0, 0], random_state=0), 1)  # 2 / sqrt(3)
+    1.2
+    """
+    z = check_array(z, dtype=np.float64, input_name="z")
+    if not isinstance(n_projections, Integral) or n_projections < 1:
+        raise ValueError(f"n_projections must be an int >= 1. Got {n_projections!r}.")
+    levels = np.linspace(0.005, 0.995, 199)
+    normal = norm.ppf(levels)
+    directions = check_random_state(random_state).standard_normal((n_projections, z.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    squared = [np.mean((np.quantile(z @ d, levels) - normal) ** 2) for d in directions]
+    return float(np.sqrt(np.mean(squared)))
+
+
+def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "estimator") -> float:
+    """Share of the variance of X that ``inverse_transform(transform(X))`` reconstructs.
+
+    One minus residual over total sum of squares, both around the mean of the given rows and
+    summed over columns. Works with any transformer that has an inverse, and as ``scoring=``.
+
+    Parameters
+    ----------
+    estimator : fitted transformer with ``transform`` and ``inverse_transform``
+
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+
+    y : ignored
+        Present so that the function serves as a scorer.
+
+    weights : {"estimator", "feature", "none"}, default="estimator"
+        How columns are weighted in both sums: as the estimator scales them inside (as "none" for
+        one that does not), each by the inverse of its variance in X, or not at all.
+
+    Returns
+    -------
+    r2 : float
+        At most 1; negative where the column means would do better.
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` is unknown, or X has no variance.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_wiseale.diagnostics import reconstruction_r2
+    >>> X = load_iris().data
+    >>> round(reconstruction_r2(PCA(2).fit(X), X), 3)
+    0.978
+    """
+    if weights not in ("estimator", "feature", "none"):
+        raise ValueError(
+            f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}."
+        )
+    codes = estimator.transform(X)
+    X = check_array(X, accept_sparse="csr")
+    X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
+    residual = (X - np.asarray(estimator.inverse_transform(codes))).astype(np.float64)
+    total = ((X - X.mean(axis=0)) ** 2).sum(axis=0)
+    if weights == "estimator":
+        scaling = getattr(estimator, "_scaling", None)
+        column_weights = np.ones(X.shape[1]) if scaling is None else scaling.scale**-2.0
+    elif weights == "feature":
+        column_weights = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+    else:
+        column_weights = np.ones(X.shape[1])
+    weighted_total = float(total @ column_weights)
+    if not weighted_total > 0:
+        raise ValueError("X must have at least one column that varies. Got constant columns.")
+    return 1.0 - float((residual**2).sum(axis=0) @ column_weights) / weighted_total

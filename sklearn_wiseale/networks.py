@@ -1,0 +1,151 @@
+"""Networks: the encoder and the decoder.
+
+A network is a specification whose ``build`` returns the pair; the encoder maps scaled rows to
+``(n, 2 * n_components)``, means beside log-variances, the decoder maps codes to ``n_outputs``
+numbers a row, which the likelihood reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from ._parts import Part
+
+__all__ = ["MLP", "NETWORKS", "Network", "SkipMLP"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+}
+
+
+class Network(Part):
+    """Base of all networks: a specification of encoder and decoder."""
+
+    def build(
+        self, n_features: int, n_components: int, n_outputs: int
+    ) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder, freshly initialised.
+
+        Both have a method ``start_linear(weight, bias)``, or lack it: with it the module becomes
+        the linear map of that ``weight`` (out, in) and ``bias`` (out,), from where it learns.
+        """
+        raise NotImplementedError
+
+
+class MLP(Network):
+    """Multilayer perceptron beside a linear skip, for tables and for small images.
+
+    The decoder mirrors the encoder. With the skip, training starts as principal component
+    analysis: the perceptron's last layer starts at zero.
+
+    Parameters
+    ----------
+    hidden : tuple of int, default=(256, 256)
+        Widths of the encoder's hidden layers; the decoder has them in reverse order.
+
+    activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="silu"
+        Nonlinearity after each hidden layer.
+
+    linear_skip : bool, default=True
+        Add a linear map from input to output.
+
+    dropout : float in [0, 1), default=0.0
+        Share of the hidden units dropped at each training step.
+
+    Examples
+    --------
+    >>> from sklearn_wiseale.networks import MLP
+    >>> MLP(hidden=(512, 256))
+    MLP(hidden=(512, 256))
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "hidden": ["array-like"],
+        "activation": [StrOptions(set(_ACTIVATIONS))],
+        "linear_skip": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "silu",
+        linear_skip: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.linear_skip = linear_skip
+        self.dropout = dropout
+
+    def check_parameters(self) -> None:
+        """Check every parameter; ``hidden`` must be a sequence of integers >= 1."""
+        super().check_parameters()
+        widths = list(self.hidden)
+        if not all(isinstance(w, Integral) and not isinstance(w, bool) and w >= 1 for w in widths):
+            raise ValueError(
+                "The 'hidden' parameter of MLP must be a sequence of integers >= 1. "
+                f"Got {self.hidden!r} instead."
+            )
+        if not widths and not self.linear_skip:
+            raise ValueError(
+                "The 'hidden' parameter of MLP must name at least one layer where "
+                f"linear_skip=False. Got {self.hidden!r} instead."
+            )
+
+    def build(
+        self, n_features: int, n_components: int, n_outputs: int
+    ) -> tuple[SkipMLP, SkipMLP]:
+        """Return encoder and decoder, freshly initialised."""
+        self.check_parameters()
+        widths = [int(width) for width in self.hidden]
+        encoder = SkipMLP(n_features, widths, 2 * n_components, self)
+        decoder = SkipMLP(n_components, widths[::-1], n_outputs, self)
+        return encoder, decoder
+
+
+class SkipMLP(nn.Module):
+    """``Linear(x) + Linear(... activation(Linear(x)))``: rows (n, n_in) to (n, n_out)."""
+
+    def __init__(self, n_in: int, widths: list[int], n_out: int, spec: MLP) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, width in zip([n_in, *widths], widths, strict=False):
+            layers += [nn.Linear(before, width), _ACTIVATIONS[spec.activation]()]
+            if spec.dropout:
+                layers.append(nn.Dropout(spec.dropout))
+        self.skip = nn.Linear(n_in, n_out) if spec.linear_skip else None
+        if widths:
+            layers.append(nn.Linear(widths[-1], n_out))
+            if self.skip is not None:
+                nn.init.zeros_(layers[-1].weight)
+                nn.init.zeros_(layers[-1].bias)
+        self.layers = nn.Sequential(*layers) if layers else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.layers is None:
+            return self.skip(x)
+        return self.layers(x) if self.skip is None else self.skip(x) + self.layers(x)
+
+    @torch.no_grad()
+    def start_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Become ``weight @ x + bias``, if there is a skip; else only the bias is taken over."""
+        if self.skip is None:
+            self.layers[-1].bias.copy_(bias)
+        else:
+            self.skip.weight.copy_(weight)
+            self.skip.bias.copy_(bias)
+
+
+#: What the strings accepted by ``WiSEALETransformer(network=...)`` stand for.
+NETWORKS: dict[str, type[Network]] = {"mlp": MLP}

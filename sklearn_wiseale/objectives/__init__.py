@@ -1,0 +1,26 @@
+"""Objectives: reconstruction + divergence, where only the divergence differs."""
+
+from ._aggregate import WiSEALE
+from ._base import Batch, Objective, Posterior
+from ._baselines import ELBO, InfoVAE, WassersteinMMD
+from ._overlap import log_mean_overlap
+
+__all__ = [
+    "ELBO",
+    "OBJECTIVES",
+    "Batch",
+    "InfoVAE",
+    "Objective",
+    "Posterior",
+    "WassersteinMMD",
+    "WiSEALE",
+    "log_mean_overlap",
+]
+
+#: What the strings accepted by ``WiSEALETransformer(objective=...)`` stand for.
+OBJECTIVES: dict[str, type[Objective]] = {
+    "wiseale": WiSEALE,
+    "elbo": ELBO,
+    "infovae": InfoVAE,
+    "wae": WassersteinMMD,
+}
