@@ -31,11 +31,11 @@ class Schedule(Callback):
     warm_up : int, default=50
         Steps of linear increase.
 
-    decay : float, default=0.7
+    decay : float, default=0.5
         Share of the fit over which the rate falls along a half cosine.
     """
 
-    def __init__(self, learning_rate: float, warm_up: int = 50, decay: float = 0.7) -> None:
+    def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 0.5) -> None:
         self.learning_rate = learning_rate
         self.warm_up = warm_up
         self.decay = decay
@@ -69,9 +69,9 @@ class Schedule(Callback):
 class BestState(Callback):
     """Keeps the best state of the network and gives it back; stops when there is no progress.
 
-    With held-out rows the best state is that of their lowest loss, the state before the first
-    epoch among the candidates; without, it is the latest finite one. A loss that is not finite
-    ends training with the state kept and a ConvergenceWarning.
+    With held-out rows the best state is that of their lowest loss, among the running averages of
+    the weights after each epoch and the state before the first; without, the latest finite one.
+    A loss that is not finite ends training with the state kept and a ConvergenceWarning.
 
     Parameters
     ----------
@@ -88,6 +88,7 @@ class BestState(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
+        self.state_: dict[str, torch.Tensor]
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         if self.held_out_ is not None:
@@ -123,10 +124,11 @@ class BestState(Callback):
         net.module_.load_state_dict(self.state_)
         if self.held_out_ is not None:
             net.held_out_terms(self.held_out_, keep_noise=True)
-        self.state_ = self.held_out_ = None  # neither weights twice nor data in a pickle
+        del self.state_, self.held_out_  # neither weights twice nor data in a pickle
 
     def _keep(self, net: Any) -> None:
-        self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+        with net.averaged_weights():
+            self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
 
 
 @torch.no_grad()

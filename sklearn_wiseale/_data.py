@@ -85,9 +85,8 @@ class Rows(Dataset):
         """Scaled rows of this set: (n, n_features)."""
         if self._resident is not None:
             return self._resident[rows]
-        if isinstance(rows, Tensor):
-            rows = rows.numpy(force=True)
-        chosen = self.X[rows if self.index is None else self.index[rows]]
+        numbers = rows.numpy(force=True) if isinstance(rows, Tensor) else rows
+        chosen = self.X[numbers if self.index is None else self.index[numbers]]
         scaled = torch.from_numpy(np.ascontiguousarray(self.scaling.apply(dense(chosen))))
         return scaled.to(device=self.device, dtype=self.dtype)
 

@@ -20,6 +20,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .likelihoods import Observation
+
 __all__ = ["log_evidence", "proposal_noise"]
 
 _N_STEPS = 3  # Gauss-Newton
@@ -36,8 +38,9 @@ def proposal_noise(n_draws: int, n_components: int) -> Tensor:
     return torch.cat([half, -half])[:n_draws]  # antithetic
 
 
+@torch.no_grad()
 def log_evidence(
-    decoder: nn.Module, likelihood: nn.Module, x: Tensor, start: Tensor, noise: Tensor
+    decoder: nn.Module, likelihood: Observation, x: Tensor, start: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Importance-weighted bound on log p(x) of each row, and its effective sample size.
 
@@ -92,7 +95,7 @@ def log_evidence(
 
 
 def _mode(
-    decoder: nn.Module, likelihood: nn.Module, x: Tensor, z: Tensor
+    decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mode of p(z|x) near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64."""
     value = _log_joint(decoder, likelihood, x, z)
@@ -110,17 +113,17 @@ def _mode(
     return z, _precision(decoder, likelihood, z)
 
 
-def _log_joint(decoder: nn.Module, likelihood: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+def _log_joint(decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor) -> Tensor:
     return likelihood.log_prob(x, decoder(z).to(x.dtype)) - 0.5 * z.square().sum(dim=1)
 
 
-def _gradient(decoder: nn.Module, likelihood: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+def _gradient(decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor) -> Tensor:
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         return torch.autograd.grad(_log_joint(decoder, likelihood, x, z).sum(), z)[0]
 
 
-def _precision(decoder: nn.Module, likelihood: nn.Module, z: Tensor) -> Tensor:
+def _precision(decoder: nn.Module, likelihood: Observation, z: Tensor) -> Tensor:
     """I + J^T F J of each row, J the decoder's Jacobian, F the Fisher information: float64.
 
     The k-th column of J is the derivative of ``(J^T v)_k`` by v: K backward passes through one

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,23 +13,44 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from ._callbacks import StopTraining
 from ._data import Rows, ShuffledBatches
+from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
 
-__all__ = ["VariationalModule", "VariationalNet"]
+__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng"]
 
 #: log-variances leave this range only by divergence; float32 still squares and inverts it.
 LOG_VAR_RANGE = (-20.0, 10.0)
 #: Seed of the fixed draws with which every epoch's held-out rows are judged.
 _HELD_OUT_SEED = 20190215
+#: Share of the present weights in the running average that held-out rows judge: 50 steps.
+_AVERAGE_RATE = 0.02
+#: torch's global generators can be borrowed by one thread at a time.
+_RNG_LOCK = threading.RLock()
+
+
+@contextmanager
+def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators inside, and leave them as they were.
+
+    For what accepts no generator: the initialisation of layers, and dropout.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with _RNG_LOCK, torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 class VariationalModule(nn.Module):
     """Encoder q(z|x), decoder and likelihood p(x|z)."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Observation) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
 
@@ -70,6 +92,7 @@ class VariationalNet(NeuralNet):
     ) -> None:
         self.seed = seed
         self.autocast = autocast
+        self.device: str
         super().__init__(module, criterion, train_split=None, **kwargs)
 
     @property
@@ -105,6 +128,9 @@ class VariationalNet(NeuralNet):
         self.n_samples_ = n_samples
         if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
             self._initialize_optimizer()
+        self.average_ = None
+        if held_out is not None:
+            self.average_ = [p.detach().clone() for p in self.module_.parameters()]
         self.notify("on_train_begin", X=(rows, held_out))
         try:
             self.fit_loop((rows, held_out), epochs=epochs)
@@ -112,7 +138,28 @@ class VariationalNet(NeuralNet):
             pass
         finally:
             self.notify("on_train_end", X=(rows, held_out))
+            self.average_ = None
             self._set_training(False)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the weights are their running average over the last steps, if there is one.
+
+        Averages generalise better than the last step (Polyak and Juditsky 1992); they are kept
+        where held-out rows choose the state that is given back.
+        """
+        if self.average_ is None:
+            yield
+            return
+        self._swap_average()
+        try:
+            yield
+        finally:
+            self._swap_average()
+
+    def _swap_average(self) -> None:
+        for average, weight in zip(self.average_ or (), self.module_.parameters(), strict=True):
+            average.data, weight.data = weight.data, average.data
 
     def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Pass on the pair that ``train`` hands in: rows to train on, rows held out."""
@@ -133,7 +180,9 @@ class VariationalNet(NeuralNet):
                 raise
             raise StopTraining from None
 
-    def on_batch_begin(self, net: Any, batch: Any = None, training: bool = False, **kw: Any) -> None:
+    def on_batch_begin(
+        self, net: Any, batch: Any = None, training: bool = False, **kw: Any
+    ) -> None:
         """Record nothing: the history has one row an epoch and does not grow by batch."""
 
     def run_single_epoch(
@@ -144,19 +193,35 @@ class VariationalNet(NeuralNet):
             return
         if training:
             self._set_training(True)
-            sums = torch.zeros(2, dtype=torch.float64)
-            sums = sums.to(self.device) if torch.device(self.device).type != "mps" else sums.float()
-            for batch in iterator:
-                self.notify("on_batch_begin", batch=batch, training=True)
-                terms = self.train_step(batch)
-                sums += torch.stack(terms).detach() * len(batch[0])
-                self.notify("on_batch_end", batch=batch, training=True)
-            means = (sums / len(iterator.rows)).tolist()
+            with self._dropout_rng():
+                means = self._training_pass(iterator)
         else:
-            means = self.held_out_terms(iterator)
+            with self.averaged_weights():
+                means = self.held_out_terms(iterator)
         for name, value in zip(Terms._fields, means, strict=True):
             self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_loss", sum(means))
+
+    def _training_pass(self, batches: ShuffledBatches) -> list[float]:
+        """One step for each batch; means of the terms over all rows."""
+        sums: Any = 0.0
+        for batch in batches:
+            self.notify("on_batch_begin", batch=batch, training=True)
+            terms = self.train_step(batch)
+            sums = sums + torch.stack(terms).detach() * len(batch[0])
+            self.notify("on_batch_end", batch=batch, training=True)
+        return (sums / len(batches.rows)).tolist()
+
+    def _dropout_rng(self) -> AbstractContextManager[None]:
+        if not any(isinstance(m, _DropoutNd) and m.p for m in self.module_.modules()):
+            return nullcontext()
+        seed = int(torch.randint(2**31, (), generator=self.order_generator_))
+        return private_torch_rng(seed, torch.device(self.device))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        for average, weight in zip(self.average_ or (), self.module_.parameters(), strict=True):
+            average.lerp_(weight, _AVERAGE_RATE)
 
     def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
         """One optimiser step."""
@@ -166,6 +231,8 @@ class VariationalNet(NeuralNet):
         (terms.reconstruction + terms.divergence).backward()
         self.notify("on_grad_computed", named_parameters=self._named, batch=batch, training=True)
         self.optimizer_.step()
+        if self.average_ is not None:
+            self._update_average()
         return terms
 
     @property

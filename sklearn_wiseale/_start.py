@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -42,6 +44,7 @@ def build_module(
     n_components: int,
     likelihood: Likelihood,
     network: Network,
+    dtype: torch.dtype,
 ) -> VariationalModule:
     r"""Encoder, decoder and likelihood that start as PCA with whitened codes.
 
@@ -70,6 +73,9 @@ def build_module(
     likelihood : Likelihood
 
     network : Network
+
+    dtype : torch.dtype
+        Of the weights.
     """
     n_features, n_axes = len(moments.mean), len(axes.variance)
     centre = scaling.apply(moments.mean)
@@ -89,7 +95,9 @@ def build_module(
     observation = likelihood.build(np.maximum(left, 0.0) + spread)
     bias, weight = likelihood.linear_start(centre, loading)
     encoder, decoder = network.build(n_features, n_components, len(bias))
+    module = VariationalModule(encoder, decoder, observation).to(dtype)
     for part, matrix, constant in ((encoder, projection, offset), (decoder, weight, bias)):
-        if hasattr(part, "start_linear"):
-            part.start_linear(torch.from_numpy(matrix), torch.from_numpy(constant))
-    return VariationalModule(encoder, decoder, observation)
+        start_linear: Callable[..., None] | None = getattr(part, "start_linear", None)
+        if start_linear is not None:
+            start_linear(torch.from_numpy(matrix), torch.from_numpy(constant))
+    return module

@@ -31,7 +31,8 @@ class Moments:
 
     def __init__(self, n_features: int) -> None:
         self.count = 0
-        self.mean = np.zeros(n_features)
+        self._origin: np.ndarray | None = None  # the first row: constant columns become zeros
+        self._shifted_mean = np.zeros(n_features)
         self.low, self.high = np.inf, -np.inf
         with_covariance = n_features <= COVARIANCE_COLUMNS
         # sums of centred products (n_features, n_features), or of centred squares (n_features,)
@@ -39,28 +40,33 @@ class Moments:
 
     def update(self, chunk: np.ndarray) -> Moments:
         """Take in a float64 chunk of shape (n, n_features); return self."""
+        if self._origin is None:
+            self._origin = chunk[0].copy()
+        self.low, self.high = min(self.low, chunk.min()), max(self.high, chunk.max())
+        chunk = chunk - self._origin
         n, total = len(chunk), self.count + len(chunk)
         chunk_mean = chunk.mean(axis=0)
         centred = chunk - chunk_mean
-        delta = chunk_mean - self.mean
+        delta = chunk_mean - self._shifted_mean
         between = self.count * n / total
         if self._products.ndim == 2:
             self._products += centred.T @ centred + between * np.outer(delta, delta)
         else:
             self._products += np.einsum("ij,ij->j", centred, centred) + between * delta**2
-        self.mean = self.mean + delta * (n / total)
+        self._shifted_mean += delta * (n / total)
         self.count = total
-        self.low, self.high = min(self.low, chunk.min()), max(self.high, chunk.max())
         return self
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each column."""
+        return self._shifted_mean if self._origin is None else self._origin + self._shifted_mean
 
     @property
     def variance(self) -> np.ndarray:
         """Variance of each column (divisor n), exactly 0 for columns that are constant."""
         squares = self._products.diagonal() if self._products.ndim == 2 else self._products
-        variance = squares / max(self.count, 1)
-        # what rounding leaves of a constant column is not variance
-        noise = (10 * np.finfo(np.float64).eps * np.abs(self.mean)) ** 2
-        return np.where(variance > noise, variance, 0.0)
+        return squares / max(self.count, 1)
 
     @property
     def covariance(self) -> np.ndarray | None:

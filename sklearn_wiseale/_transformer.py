@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -17,12 +16,12 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._callbacks import BestState, ProgressBar, Schedule
-from ._data import Rows, Scaling, chunk_length, dense
+from ._data import Rows, chunk_length, dense
 from ._evidence import log_evidence, proposal_noise
-from ._net import VariationalModule, VariationalNet
+from ._net import VariationalModule, VariationalNet, private_torch_rng
+from ._start import build_module, column_scaling
 from ._statistics import Moments, principal_axes
 from .diagnostics import aggregate_kl
-from ._start import build_module, column_scaling
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import NETWORKS, Network
 from .objectives import OBJECTIVES, Objective
@@ -47,8 +46,6 @@ _BOUND_ROWS = 1000
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 3000
 _AUTO_EPOCHS = (10, 300)
-#: Building a network draws from torch's global generator, which is put back: one at a time.
-_BUILD_LOCK = threading.Lock()
 
 
 class AggregateKLBounds(NamedTuple):
@@ -66,7 +63,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     back. Training maximises the likelihood of the reconstruction less a divergence, by default
     that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
     :math:`\mathcal{N}(0, I)` (WiSE-ALE). It starts from principal component analysis, and on
-    small tables gives back the state that reconstructs held-out rows best, the start included.
+    small tables gives back the state in which held-out rows have the lowest loss, the start
+    included.
 
     Parameters
     ----------
@@ -94,12 +92,14 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     batch_size : int or "auto", default="auto"
         Rows a step, at most. "auto" grows with n_samples, up to 256.
 
-    learning_rate : float, default=1e-3
-        Of AdamW: warmed up, held, and in ``fit`` decayed to zero.
+    learning_rate : float or "auto", default="auto"
+        Of AdamW: warmed up, held, and in ``fit`` decayed to zero. "auto" is
+        ``1e-3 * sqrt(batch_size / 64)``.
 
     early_stopping : bool or "auto", default="auto"
-        Hold rows out, give back the state in which they have the lowest loss and stop when it
-        no longer falls. "auto" does so from 40 to 20,000 rows.
+        Hold rows out, give back the state in which they have the lowest loss, of running averages
+        of the weights after each epoch, and stop when it no longer falls. "auto" does so from 40
+        to 20,000 rows.
 
     validation_fraction : float, default=0.15
         Share of the rows held out, drawn at random; at most 4,096 rows. Scaling and the PCA start
@@ -148,13 +148,13 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     n_features_in_ : int
         Columns of X.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X had string names.
 
     n_samples_seen_ : int
         Rows seen by ``fit`` and by all calls of ``partial_fit`` since.
 
-    noise_scale_ : float or ndarray of shape (n_features_in_,)
+    noise_scale_ : float or ndarray of shape (n_features,)
         Standard deviation of the Gaussian noise in the units of X; only with that likelihood.
 
     aggregate_kl_bounds_ : tuple (lower, upper, n_upper)
@@ -206,7 +206,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "scale": [StrOptions({"auto", "feature", "global"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -230,7 +230,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         scale: str | None = "auto",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        learning_rate: float = 1e-3,
+        learning_rate: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 30,
@@ -390,7 +390,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             part = known[part]() if isinstance(part, str) else part
             part.check_parameters()
             parts.append(part)
-        return tuple(parts)  # type: ignore[return-value]
+        return tuple(parts)
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
@@ -433,12 +433,11 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             rng,
         )
         seed = int(rng.randint(np.iinfo(np.int32).max))
-        with _BUILD_LOCK, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        with private_torch_rng(seed, torch.device("cpu")):
             module = build_module(
-                moments, self._scaling, axes, self.n_components, likelihood, network
+                moments, self._scaling, axes, self.n_components, likelihood, network, dtype
             )
-        module.to(torch.float64 if self.precision == "float64" else torch.float32)
         device = _device(self.device, self.precision)
         self.net_ = self._build_net(module, objective, device, seed)
         self.n_components_ = self.n_components
@@ -464,16 +463,15 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if "optimizer__weight_decay" not in (self.net_params or {}):
                 params.pop("optimizer__weight_decay")
         params["callbacks"] = [
-            ("schedule", Schedule(self.learning_rate)),
+            ("schedule", Schedule()),
             ("best_state", BestState(self.n_iter_no_change, self.tol)),
             *(params["callbacks"] or []),
         ]
         net = VariationalNet(
             module,
-            objective.build(),
+            objective.build(self.n_features_in_, self.n_components),
             seed=seed,
             autocast=self.precision == "bfloat16",
-            lr=self.learning_rate,
             device=str(device),
             **params,
         )
@@ -518,7 +516,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         callbacks = dict(net.callbacks_)
         if "schedule" in callbacks:
             schedule = callbacks["schedule"]
-            schedule.learning_rate = self.learning_rate
+            rate = self.learning_rate
+            schedule.learning_rate = 1e-3 * (net.batch_size / 64) ** 0.5 if rate == "auto" else rate
             schedule.horizon_ = n_epochs * -(-len(rows) // net.batch_size) if horizon else None
         bars = [("progress", ProgressBar(n_epochs))] if self.verbose else []
         net.callbacks_ = [item for item in net.callbacks_ if item[0] != "progress"] + bars
@@ -559,28 +558,29 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         return self._encode(self._checked(X))[0]
 
-    def inverse_transform(self, Z: Any) -> np.ndarray:
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Means of p(x|z), in the units of X.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_components)
+        X : array-like of shape (n_samples, n_components)
             Codes, for instance from :meth:`transform`; a dataframe of them is accepted.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
+        X_original : ndarray of shape (n_samples, n_features)
             Expected values given the codes. In float32 where the training data fit into that
             without loss, else in float64.
 
         Raises
         ------
         ValueError
-            If Z has another number of columns than the codes.
+            If X has another number of columns than the codes.
         """
         check_is_fitted(self)
-        Z = self._checked_codes(Z)
-        return self._decoded(Z, lambda likelihood, output: likelihood.mean(output))
+        return self._decoded(
+            self._checked_codes(X), lambda likelihood, output: likelihood.mean(output)
+        )
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian posteriors q(z|x).
@@ -629,7 +629,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Proposals are the Gaussians of curvature at the modes of p(z|x), found from the decoder;
         the draws are the same for every row and call, so that a row's score depends on the row
-        alone. The bound rises with ``n_draws`` in expectation and is exact for a linear network.
+        alone. The bound rises with ``n_draws`` in expectation. For a linear decoder it is exact up
+        to the share of draws that are taken wider, as a defence.
 
         Parameters
         ----------
@@ -715,16 +716,16 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         posterior = net.posterior(self._rows(X))
         return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
 
-    def _checked_codes(self, Z: Any) -> np.ndarray:
-        if isinstance(Z, torch.Tensor):
-            Z = Z.numpy(force=True)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self.n_components_:
+    def _checked_codes(self, X: Any) -> np.ndarray:
+        if isinstance(X, torch.Tensor):
+            X = X.numpy(force=True)
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        if X.shape[1] != self.n_components_:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but {type(self).__name__} has codes of "
+                f"X has {X.shape[1]} columns, but {type(self).__name__} has codes of "
                 f"{self.n_components_} components."
             )
-        return Z
+        return X
 
     def _decoded(self, Z: np.ndarray, read: Callable[[Any, torch.Tensor], torch.Tensor]) -> Any:
         """What ``read`` makes of the likelihood and the decoder's output, in the units of X."""

@@ -73,9 +73,7 @@ def aggregate_kl(
     mean = check_array(mean, dtype=np.float64, input_name="mean")
     log_var = check_array(log_var, dtype=np.float64, input_name="log_var")
     if mean.shape != log_var.shape:
-        raise ValueError(
-            f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}."
-        )
+        raise ValueError(f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}.")
     z = None
     if method == "monte_carlo":
         noise = check_random_state(random_state).standard_normal(mean.shape)
@@ -188,7 +186,9 @@ def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = 
     return float(np.sqrt(np.mean(squared)))
 
 
-def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "estimator") -> float:
+def reconstruction_r2(
+    estimator: Any, X: Any, y: Any = None, *, weights: str = "estimator"
+) -> float:
     """Share of the variance of X that ``inverse_transform(transform(X))`` reconstructs.
 
     One minus residual over total sum of squares, both around the mean of the given rows and
@@ -227,14 +227,13 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
     0.978
     """
     if weights not in ("estimator", "feature", "none"):
-        raise ValueError(
-            f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}."
-        )
+        raise ValueError(f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}.")
     codes = estimator.transform(X)
     X = check_array(X, accept_sparse="csr")
     X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
     residual = (X - np.asarray(estimator.inverse_transform(codes))).astype(np.float64)
-    total = ((X - X.mean(axis=0)) ** 2).sum(axis=0)
+    shifted = X - X[0]  # of a constant column nothing is left, not even rounding
+    total = ((shifted - shifted.mean(axis=0)) ** 2).sum(axis=0)
     if weights == "estimator":
         scaling = getattr(estimator, "_scaling", None)
         column_weights = np.ones(X.shape[1]) if scaling is None else scaling.scale**-2.0

@@ -1,17 +1,8 @@
 """Likelihoods: the observation model p(x|z) behind reconstruction, sampling and score.
 
-A likelihood is a specification (parameters alone) whose ``build`` returns a torch module with
-
-=================================  ===========================================================
-``log_prob(x, output)``            (n,), nats, summed over features; ``output`` is the decoder's
-``mean(output)``                   (n, n_features), E[x|z]
-``sample(output, generator)``      (n, n_features), one draw of x|z
-``information(output)``            (n, n_features), Fisher information of the output, for score
-``update(x, output)``              called at each training step: running estimates
-``calibrate(x, output)``           called after training with rows that were held out
-=================================  ===========================================================
-
-All of them work on scaled data; the estimator knows the scaling.
+A likelihood is a specification (parameters alone); its ``build`` returns an :class:`Observation`,
+the torch module that reads the decoder's output. Both work on scaled data; the estimator knows
+the scaling.
 """
 
 from __future__ import annotations
@@ -28,10 +19,36 @@ from torch.nn import functional as F
 
 from ._parts import Part
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Likelihood"]
+__all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Likelihood", "Observation"]
 
 #: Smallest standard deviation of the noise in scaled units: a density never diverges.
 NOISE_FLOOR = 1e-3
+
+
+class Observation(nn.Module):
+    """p(x|z), given the decoder's ``output`` of shape (n, n_outputs) for the codes z."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Log-density of rows x of shape (n, n_features), summed over features: (n,), nats."""
+        raise NotImplementedError
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x|z], of shape (n, n_features)."""
+        raise NotImplementedError
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of x|z for each row, of shape (n, n_features)."""
+        raise NotImplementedError
+
+    def information(self, output: Tensor) -> Tensor:
+        """Fisher information of each output, of shape (n, n_outputs); the score needs it."""
+        raise NotImplementedError
+
+    def update(self, x: Tensor, output: Tensor) -> None:
+        """Take a training batch into running estimates, if there are any."""
+
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set running estimates by rows that were held out, if there are any."""
 
 
 class Likelihood(Part):
@@ -46,6 +63,8 @@ class Likelihood(Part):
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bias and weight of a linear decoder whose mean is close to ``loading @ z + mean``.
 
+        Their length is the decoder's number of outputs.
+
         Parameters
         ----------
         mean : ndarray of shape (n_features,)
@@ -54,14 +73,14 @@ class Likelihood(Part):
 
         Returns
         -------
-        bias : ndarray of shape (n_features,)
+        bias : ndarray of shape (n_outputs,)
 
-        weight : ndarray of shape (n_features, n_components)
+        weight : ndarray of shape (n_outputs, n_components)
         """
         return mean, loading
 
-    def build(self, residual_variance: np.ndarray) -> nn.Module:
-        """Return the torch module of the module docstring.
+    def build(self, residual_variance: np.ndarray) -> Observation:
+        """Return the observation model with its estimates at their starting values.
 
         Parameters
         ----------
@@ -116,7 +135,7 @@ class Gaussian(Likelihood):
         return GaussianNoise(torch.as_tensor(variance), learned=isinstance(self.noise, str))
 
 
-class GaussianNoise(nn.Module):
+class GaussianNoise(Observation):
     """Gaussian observation whose variance follows the residuals."""
 
     #: Share of each batch in the running variance: a memory of about 20 batches.
@@ -192,7 +211,9 @@ class Bernoulli(Likelihood):
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Linearise the logit around the column means, kept away from 0 and 1."""
         centre = mean.clip(0.02, 0.98)
-        return np.log(centre / (1 - centre)), loading / np.maximum(centre * (1 - centre), 0.1)[:, None]
+        return np.log(centre / (1 - centre)), loading / np.maximum(centre * (1 - centre), 0.1)[
+            :, None
+        ]
 
     def build(self, residual_variance: np.ndarray) -> BernoulliBits:
         """Return the torch module, which has no state."""
@@ -200,7 +221,7 @@ class Bernoulli(Likelihood):
         return BernoulliBits()
 
 
-class BernoulliBits(nn.Module):
+class BernoulliBits(Observation):
     """Bernoulli observation: the decoder's outputs are logits."""
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
@@ -215,12 +236,6 @@ class BernoulliBits(nn.Module):
     def information(self, output: Tensor) -> Tensor:
         p = torch.sigmoid(output)
         return p * (1.0 - p)
-
-    def update(self, x: Tensor, output: Tensor) -> None:
-        """Nothing to estimate."""
-
-    def calibrate(self, x: Tensor, output: Tensor) -> None:
-        """Nothing to estimate."""
 
 
 #: What the strings accepted by ``WiSEALETransformer(likelihood=...)`` stand for.

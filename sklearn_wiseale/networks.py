@@ -103,9 +103,7 @@ class MLP(Network):
                 f"linear_skip=False. Got {self.hidden!r} instead."
             )
 
-    def build(
-        self, n_features: int, n_components: int, n_outputs: int
-    ) -> tuple[SkipMLP, SkipMLP]:
+    def build(self, n_features: int, n_components: int, n_outputs: int) -> tuple[SkipMLP, SkipMLP]:
         """Return encoder and decoder, freshly initialised."""
         self.check_parameters()
         widths = [int(width) for width in self.hidden]
@@ -125,26 +123,29 @@ class SkipMLP(nn.Module):
             if spec.dropout:
                 layers.append(nn.Dropout(spec.dropout))
         self.skip = nn.Linear(n_in, n_out) if spec.linear_skip else None
-        if widths:
-            layers.append(nn.Linear(widths[-1], n_out))
-            if self.skip is not None:
-                nn.init.zeros_(layers[-1].weight)
-                nn.init.zeros_(layers[-1].bias)
-        self.layers = nn.Sequential(*layers) if layers else None
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(widths[-1], n_out) if widths else None
+        if self.skip is not None and self.last is not None:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.layers is None:
-            return self.skip(x)
-        return self.layers(x) if self.skip is None else self.skip(x) + self.layers(x)
+        """Rows (n, n_in) to (n, n_out)."""
+        parts = []
+        if self.skip is not None:
+            parts.append(self.skip(x))
+        if self.last is not None:
+            parts.append(self.last(self.layers(x)))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     @torch.no_grad()
     def start_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Become ``weight @ x + bias``, if there is a skip; else only the bias is taken over."""
-        if self.skip is None:
-            self.layers[-1].bias.copy_(bias)
-        else:
+        if self.skip is not None:
             self.skip.weight.copy_(weight)
             self.skip.bias.copy_(bias)
+        elif self.last is not None:
+            self.last.bias.copy_(bias)
 
 
 #: What the strings accepted by ``WiSEALETransformer(network=...)`` stand for.

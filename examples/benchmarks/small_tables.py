@@ -47,9 +47,7 @@ def one_split(name, n_components, split, **params):
         unit.transform(test), unit.transform(model.inverse_transform(model.transform(test)))
     )
     pca = PCA(n_components).fit(unit.transform(train))
-    theirs = share(
-        unit.transform(test), pca.inverse_transform(pca.transform(unit.transform(test)))
-    )
+    theirs = share(unit.transform(test), pca.inverse_transform(pca.transform(unit.transform(test))))
     return theirs, ours, seconds, model.n_iter_
 
 

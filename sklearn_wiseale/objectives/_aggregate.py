@@ -35,6 +35,10 @@ __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
 BOUNDS = ("jensen", "renyi", "moment", "monte_carlo")
 
+# weight="auto": a share of the weight D / K at which codes collapse, and its upper limit
+_AUTO_SHARE = 0.1
+_MAX_AUTO_WEIGHT = 4.0
+
 
 def cross_entropy(posterior: Posterior) -> Tensor:
     """Cross-entropy C of the aggregate relative to the prior: a scalar, nats."""
@@ -46,15 +50,18 @@ def cross_entropy(posterior: Posterior) -> Tensor:
 def moment_kl(posterior: Posterior) -> Tensor:
     """KL of the Gaussian with the aggregate's mean and covariance: a scalar, nats.
 
-    The posteriors' own variances keep the covariance positive definite even when there are
-    fewer rows than components, where the covariance of draws would be singular.
+    The posteriors' own variances keep the covariance S positive definite even when there are
+    fewer rows than components, where the covariance of draws would be singular. S is never
+    formed: the QR decomposition of a root of it, in float64, keeps digits that S would lose.
     """
     mean, log_var = posterior
     centre = mean.mean(dim=0)
-    centred = mean - centre
-    covariance = torch.diag(log_var.exp().mean(dim=0)) + centred.T @ centred / len(mean)
-    half_log_det = torch.linalg.cholesky(covariance).diagonal().log().sum()
-    return 0.5 * (covariance.trace() + centre.square().sum() - mean.shape[1]) - half_log_det
+    spread = torch.diag(log_var.exp().mean(dim=0).sqrt())
+    root = torch.cat([spread, (mean - centre) / math.sqrt(len(mean))])  # S = root^T root
+    root = root if root.device.type == "mps" else root.double()  # which has no float64
+    half_log_det = torch.linalg.qr(root).R.diagonal().abs().log().sum()
+    second_moment = root.square().sum() + centre.square().sum()
+    return (0.5 * (second_moment - mean.shape[1]) - half_log_det).to(mean.dtype)
 
 
 def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None) -> Tensor:
@@ -121,12 +128,26 @@ class WiSEALE(Objective):
         (the KL of the Gaussian with the same mean and covariance) is a lower bound and
         "monte_carlo" an estimate from one draw of each posterior.
 
-    weight : float, default=2.0
-        Multiplies the divergence; 0 leaves an autoencoder with noise on its codes.
+    weight : float or "auto", default="auto"
+        Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is
+        ``min(4, n_features / (10 * n_components))``, see Notes.
 
     See Also
     --------
     ELBO : Charges for every sample's own posterior.
+
+    Notes
+    -----
+    With a Gaussian likelihood whose noise is learned, D features, K components and non-overlapping
+    posteriors, a linear model at its optimum has posterior variances such that each component
+    adds weight * noise variance to the residual R that K components leave, so that
+
+    .. math::
+
+        \text{noise variance} = R / (D - \text{weight} \cdot K).
+
+    A weight above D / K makes the codes collapse. "auto" spends a tenth of that budget, and never
+    more than a weight of 4, which suits many redundant features.
 
     References
     ----------
@@ -143,14 +164,17 @@ class WiSEALE(Objective):
 
     _parameter_constraints: dict[str, list[Any]] = {
         "bound": [StrOptions(set(BOUNDS))],
-        "weight": NON_NEGATIVE,
+        "weight": [*NON_NEGATIVE, StrOptions({"auto"})],
     }
 
-    def __init__(self, bound: str = "jensen", weight: float = 2.0) -> None:
+    def __init__(self, bound: str = "jensen", weight: float | str = "auto") -> None:
         self.bound = bound
         self.weight = weight
 
-    def build(self) -> AggregateKL:
+    def build(self, n_features: int, n_components: int) -> AggregateKL:
         """Return the divergence as a torch module."""
         self.check_parameters()
-        return AggregateKL(self.bound, float(self.weight))
+        weight = self.weight
+        if weight == "auto":
+            weight = min(_MAX_AUTO_WEIGHT, _AUTO_SHARE * n_features / n_components)
+        return AggregateKL(self.bound, float(weight))

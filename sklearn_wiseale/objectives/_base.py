@@ -38,7 +38,7 @@ class Posterior(NamedTuple):
 class Batch(NamedTuple):
     """What a divergence may know of the batch besides its posteriors."""
 
-    index: Tensor | None  # (n,), the rows' numbers in the training set
+    rows: Tensor | None  # (n,), the rows' numbers in the training set
     n_samples: int  # N, the size of the data set
     training: bool
     generator: torch.Generator | None = None
@@ -49,8 +49,13 @@ class Objective(Part):
 
     _parameter_constraints: dict[str, list[Any]] = {"weight": NON_NEGATIVE}
 
-    def build(self) -> nn.Module:
+    def build(self, n_features: int, n_components: int) -> nn.Module:
         """Return the divergence that the net minimises beside the reconstruction term.
+
+        Parameters
+        ----------
+        n_features, n_components : int
+            Columns of the data and of the codes; a default may depend on them.
 
         Returns
         -------

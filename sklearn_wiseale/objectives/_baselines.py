@@ -96,7 +96,7 @@ class ELBO(Objective):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
 
-    def build(self) -> KLAndMMD:
+    def build(self, n_features: int, n_components: int) -> KLAndMMD:
         """Return the divergence as a torch module."""
         self.check_parameters()
         return KLAndMMD(float(self.weight), 0.0)
@@ -137,7 +137,7 @@ class InfoVAE(Objective):
         self.alpha = alpha
         self.weight = weight
 
-    def build(self) -> KLAndMMD:
+    def build(self, n_features: int, n_components: int) -> KLAndMMD:
         """Return the divergence as a torch module."""
         self.check_parameters()
         if self.alpha + self.weight < 1:
@@ -173,7 +173,7 @@ class WassersteinMMD(Objective):
     def __init__(self, weight: float = 10.0) -> None:
         self.weight = weight
 
-    def build(self) -> KLAndMMD:
+    def build(self, n_features: int, n_components: int) -> KLAndMMD:
         """Return the divergence as a torch module."""
         self.check_parameters()
         return KLAndMMD(0.0, float(self.weight))

@@ -72,7 +72,8 @@ def log_mean_overlap(
     if other_mean is None and other_log_var is None:
         other_mean, other_log_var = mean, log_var
     _check_shapes(mean, log_var, other_mean, other_log_var, log_weights)
-    assert other_mean is not None and other_log_var is not None
+    assert other_mean is not None
+    assert other_log_var is not None
     if log_weights is None:
         log_weights = mean.new_full((len(other_mean),), -math.log(len(other_mean)))
 
@@ -100,8 +101,7 @@ def _check_shapes(
         raise ValueError(f"mean must have shape (M, K), M and K >= 1. Got {tuple(mean.shape)}.")
     if log_var.shape != mean.shape:
         raise ValueError(
-            f"log_var must have the shape of mean, {tuple(mean.shape)}. "
-            f"Got {tuple(log_var.shape)}."
+            f"log_var must have the shape of mean, {tuple(mean.shape)}. Got {tuple(log_var.shape)}."
         )
     if other_mean is None or other_log_var is None:
         missing = "other_mean" if other_mean is None else "other_log_var"

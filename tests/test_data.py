@@ -1,0 +1,201 @@
+"""Laws of the batches: every row once, whatever holds the rows."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from sklearn_wiseale import _data
+from sklearn_wiseale._data import Rows, Scaling, ShuffledBatches, chunk_length, dense
+
+CPU = torch.device("cpu")
+SCALING = Scaling(np.array([1.0, -2.0, 0.0]), np.array([0.5, 3.0, 10.0]))
+
+
+def counts(n):
+    """Rows of small integers, many of them zero, all different."""
+    return np.column_stack([np.arange(n), np.arange(n) % 3, np.zeros(n)]).astype(float)
+
+
+HOLDERS = {
+    "C order": np.ascontiguousarray,
+    "F order": np.asfortranarray,
+    "float32": np.float32,
+    "integers": np.int64,
+    "big-endian": lambda X: X.astype(">f8"),
+    "reversed twice": lambda X: np.ascontiguousarray(X[::-1])[::-1],
+    "every other column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "CSR matrix": sparse.csr_matrix,
+    "CSR array": sparse.csr_array,
+    "read-only": lambda X: np.frombuffer(X.tobytes()).reshape(X.shape),
+}
+
+
+@pytest.fixture(params=[*HOLDERS, "memory map"])
+def holder(request, tmp_path):
+    """A function that puts an array into one of the containers that a fit may be given."""
+
+    def memory_map(X):
+        np.save(tmp_path / "X.npy", X)
+        return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+    return HOLDERS.get(request.param, memory_map)
+
+
+def rows_of(X, index=None, dtype=torch.float64):
+    return Rows(X, SCALING, dtype, CPU, index)
+
+
+def batches_of(rows, batch_size, seed=0):
+    return ShuffledBatches(rows, batch_size, torch.Generator().manual_seed(seed))
+
+
+# rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("index", [None, np.array([7, 1, 4, 2, 0, 9])], ids=["all", "some"])
+def test_rows_are_the_scaled_rows_of_whatever_holds_them(holder, resident, dtype, index):
+    X = counts(10)
+    rows = rows_of(holder(X), index, dtype)
+    if resident:
+        assert rows.make_resident() is rows
+    expected = torch.from_numpy((X if index is None else X[index]) - SCALING.shift)
+    expected = (expected / torch.from_numpy(SCALING.scale)).to(dtype)
+    assert len(rows) == len(expected)
+    chosen = torch.tensor([3, 0, 3, 5])
+    for given in (slice(None), slice(1, 4), chosen):
+        assert torch.equal(rows[given], expected[given])
+    assert torch.equal(torch.cat(list(rows.chunks())), expected)
+
+
+def test_rows_are_taken_without_a_change_to_those_that_are_held(holder):
+    X = counts(10)
+    held = holder(X)
+    rows = rows_of(held).make_resident()
+    rows[slice(None)].fill_(-1)
+    rows_of(held)[slice(None)].fill_(-1)
+    np.testing.assert_array_equal(dense(held), X)
+
+
+@pytest.mark.parametrize("numbers", [1, 3, 7, 12, 10**6])
+def test_chunks_hold_all_rows_in_order_and_no_more_numbers_than_allowed(monkeypatch, numbers):
+    monkeypatch.setattr(_data, "_CHUNK_NUMBERS", numbers)
+    rows = rows_of(counts(10))
+    chunks = list(rows.chunks())
+    assert torch.equal(torch.cat(chunks), rows[slice(None)])
+    assert all(chunk.numel() <= max(numbers, 3) for chunk in chunks)
+    # a caller that needs more numbers a row gets fewer rows
+    assert all(len(chunk) * 6 <= max(numbers, 6) for chunk in rows.chunks(6))
+    assert torch.equal(torch.cat(list(rows.chunks(6))), rows[slice(None)])
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 2**22 - 1, 2**22, 2**22 + 1, 10**12])
+def test_a_chunk_has_at_least_one_row(numbers):
+    assert chunk_length(numbers) >= 1
+    assert chunk_length(numbers) * numbers <= max(_data._CHUNK_NUMBERS, numbers)
+
+
+@pytest.mark.parametrize("extra", [0, -1])
+def test_only_few_rows_are_held_as_one_tensor(monkeypatch, extra):
+    monkeypatch.setattr(_data, "RESIDENT_BYTES", 10 * 3 * 8 + extra)
+    X = counts(10)
+    rows = rows_of(X).make_resident()
+    before = rows[slice(None)]
+    X += 1  # what is held does not follow, what is read each time does
+    assert torch.equal(rows[slice(None)], before) == (extra == 0)
+
+
+def test_made_resident_chunk_by_chunk_the_rows_are_the_same(monkeypatch):
+    expected = rows_of(counts(10))[slice(None)]
+    monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 12)
+    assert torch.equal(rows_of(counts(10)).make_resident()[slice(None)], expected)
+
+
+# batches --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 97])
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 32, 200])
+def test_an_epoch_has_every_row_once_in_batches_alike_in_size(n, batch_size):
+    batches = batches_of(rows_of(counts(n)), batch_size)
+    for _ in range(2):
+        taken = [index for _, index in batches]
+        sizes = [len(index) for index in taken]
+        assert sorted(torch.cat(taken).tolist()) == list(range(n))
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert len(taken) == len(batches) == math.ceil(n / batch_size)
+
+
+@pytest.mark.parametrize("index", [None, np.array([7, 1, 4, 2, 0, 9])], ids=["all", "some"])
+def test_rows_of_a_batch_are_those_of_its_index(holder, index):
+    rows = rows_of(holder(counts(10)), index)
+    everything = rows[slice(None)]
+    for x, chosen in batches_of(rows, 4):
+        assert torch.equal(x, everything[chosen])
+
+
+def test_batches_do_not_depend_on_what_holds_the_rows(holder):
+    expected = batches_of(rows_of(counts(23)), 5)
+    held = batches_of(rows_of(holder(counts(23))), 5)
+    resident = batches_of(rows_of(holder(counts(23))).make_resident(), 5)
+    for wanted, *given in zip(expected, held, resident, strict=True):
+        for x, index in given:
+            assert torch.equal(x, wanted[0])
+            assert torch.equal(index, wanted[1])
+
+
+def test_each_epoch_has_an_order_of_its_own_and_the_seed_decides_it():
+    def orders(seed):
+        batches = batches_of(rows_of(counts(50)), 8, seed)
+        return [torch.cat([index for _, index in batches]).tolist() for _ in range(3)]
+
+    first, second, third = orders(0)
+    assert first != second != third != first
+    assert orders(0) == [first, second, third]
+    assert orders(1)[0] != first
+
+
+def test_batches_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    list(batches_of(rows_of(counts(50)), 8))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_row_is_as_likely_in_every_batch():
+    batches = batches_of(rows_of(counts(6)), 2)
+    first = torch.cat([next(iter(batches))[1] for _ in range(3000)])
+    share = torch.bincount(first, minlength=6) / 3000
+    torch.testing.assert_close(
+        share, torch.full((6,), 1 / 3), rtol=0, atol=4.5 * math.sqrt(2 / 9 / 3000)
+    )
+
+
+# scaling --------------------------------------------------------------------------------------
+
+
+def test_scaling_is_undone_by_its_inverse():
+    X = counts(10)
+    scaled = SCALING.apply(X)
+    np.testing.assert_allclose(scaled, (X - SCALING.shift) / SCALING.scale)
+    np.testing.assert_allclose(SCALING.invert(scaled), X, rtol=1e-14, atol=1e-14)
+    inverted = SCALING.invert(scaled.astype(np.float32))
+    assert inverted.dtype == np.float64
+
+
+def test_log_determinant_of_the_scaling_is_that_of_its_matrix():
+    jacobian = np.diag(1 / SCALING.scale)
+    assert SCALING.log_det == pytest.approx(np.linalg.slogdet(jacobian)[1], rel=1e-14)
+
+
+def test_scaling_carries_a_density_to_the_units_of_the_data():
+    # of N(0, 1) in scaled units the density in X is N(shift, scale^2)
+    x = np.array([[0.3, 1.0, -4.0]])
+    standard = -0.5 * (SCALING.apply(x) ** 2 + math.log(2 * math.pi)).sum()
+    squared = ((x - SCALING.shift) / SCALING.scale) ** 2
+    expected = -0.5 * (squared + np.log(2 * math.pi * SCALING.scale**2)).sum()
+    assert standard + SCALING.log_det == pytest.approx(expected, rel=1e-13)

@@ -1,0 +1,283 @@
+"""Laws of the diagnostics: agreement with the objectives, closed forms, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from scipy.stats import norm
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_wiseale.diagnostics import (
+    active_units,
+    aggregate_kl,
+    aggregate_kl_bounds,
+    reconstruction_r2,
+    sliced_wasserstein,
+)
+from sklearn_wiseale.objectives import _overlap
+from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
+
+CLOSED_FORMS = [bound for bound in BOUNDS if bound != "monte_carlo"]
+
+
+# divergence of the aggregate ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", CLOSED_FORMS)
+@pytest.mark.parametrize("n", [1, 30])
+def test_aggregate_kl_is_the_divergence_that_is_trained_on(make_posterior, method, n):
+    posterior = make_posterior(n, 3)
+    expected = float(aggregate_kl_bound(posterior, method))
+    assert aggregate_kl(*posterior, method=method) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("method", BOUNDS)
+def test_aggregate_kl_is_a_float_whatever_holds_the_numbers(make_posterior, method):
+    mean, log_var = (tensor.numpy() for tensor in make_posterior(10, 2))
+    expected = aggregate_kl(mean, log_var, method=method, random_state=0)
+    assert type(expected) is float
+    single = mean.astype(np.float32), log_var.astype(np.float32)
+    exact = [array.astype(np.float64) for array in single]
+    value = aggregate_kl(mean.tolist(), log_var.tolist(), method=method, random_state=0)
+    assert value == expected
+    # float32 codes are summed in float64
+    value = aggregate_kl(*single, method=method, random_state=0)
+    assert value == aggregate_kl(*exact, method=method, random_state=0)
+
+
+@pytest.mark.parametrize("method", BOUNDS)
+def test_aggregate_kl_does_not_depend_on_the_size_of_blocks(monkeypatch, make_posterior, method):
+    posterior = make_posterior(25, 2)
+    expected = aggregate_kl(*posterior, method=method, random_state=0)
+    monkeypatch.setattr(_overlap, "_BLOCK_ELEMENTS", 130)
+    value = aggregate_kl(*posterior, method=method, random_state=0)
+    assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_aggregate_kl_by_monte_carlo_is_repeated_by_its_seed(make_posterior):
+    posterior = make_posterior(10, 2)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first, second, other = (
+        aggregate_kl(*posterior, method="monte_carlo", random_state=seed) for seed in (3, 3, 4)
+    )
+    assert first == second != other
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_aggregate_kl_by_monte_carlo_lies_between_the_bounds(make_posterior):
+    mean, log_var = make_posterior(4, 2)
+    many = mean.repeat(500, 1), log_var.repeat(500, 1)  # the same mixture, 2,000 draws
+    lower, upper = aggregate_kl_bounds(mean, log_var)
+    assert lower < aggregate_kl(*many, method="monte_carlo", random_state=0) < upper
+
+
+def test_aggregate_kl_leaves_its_arguments_as_they_were(make_posterior):
+    posterior = make_posterior(6, 2)
+    arrays = [tensor.numpy().copy() for tensor in posterior]
+    for array in arrays:
+        array.setflags(write=False)
+    for method in BOUNDS:
+        aggregate_kl(*arrays, method=method, random_state=0)
+    np.testing.assert_array_equal(arrays[0], posterior.mean.numpy())
+
+
+def test_bounds_are_moment_and_jensen(make_posterior):
+    posterior = make_posterior(8, 3)
+    lower, upper = aggregate_kl_bounds(*posterior)
+    assert lower == aggregate_kl(*posterior, method="moment")
+    assert upper == aggregate_kl(*posterior, method="jensen")
+    assert lower <= upper
+
+
+def test_upper_bounds_of_a_sample_are_upper_bounds_in_the_mean(make_posterior):
+    posterior = make_posterior(8, 2)
+    pairs = [[i, j] for i in range(8) for j in range(8) if i != j]
+    for method in ("jensen", "renyi"):
+        of_pairs = [aggregate_kl(*(t[p] for t in posterior), method=method) for p in pairs]
+        assert np.mean(of_pairs) > aggregate_kl(*posterior, method=method)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "exact"}, r"method must be one of .*'jensen'.* Got 'exact'"),
+        ({"log_var": np.zeros((4, 1))}, r"log_var must have .*\(4, 2\). Got \(4, 1\)"),
+        ({"mean": np.zeros(4)}, "Expected 2D array"),
+        ({"mean": np.full((4, 2), np.nan)}, "mean contains NaN"),
+        ({"log_var": np.full((4, 2), np.inf)}, "log_var contains infinity"),
+        ({"mean": np.zeros((0, 2))}, "0 sample"),
+    ],
+)
+def test_aggregate_kl_refuses_what_it_cannot_use(arguments, message):
+    fitting = {"mean": np.zeros((4, 2)), "log_var": np.zeros((4, 2))}
+    with pytest.raises(ValueError, match=message):
+        aggregate_kl(**{**fitting, **arguments})
+
+
+# codes ----------------------------------------------------------------------------------------
+
+
+def test_active_units_counts_columns_that_vary_more_than_the_threshold():
+    z = np.tile([-1.0, 1.0], 10)[:, None]
+    mean = 3.0 + z * np.sqrt([0.0, 0.009, 0.011, 1.0])  # columns of these variances
+    assert active_units(mean) == 2
+    assert active_units(mean, threshold=0.005) == 3
+    assert active_units(mean, threshold=0) == 3
+    assert active_units(mean.tolist(), threshold=2.0) == 0
+    assert type(active_units(mean)) is int
+
+
+@pytest.mark.parametrize("threshold", [-0.1, math.nan, "small", None])
+def test_active_units_refuses_thresholds_that_are_no_variance(threshold):
+    with pytest.raises(ValueError, match="threshold must be a number >= 0") as error:
+        active_units([[0.0], [1.0]], threshold=threshold)
+    assert f"Got {threshold!r}." in str(error.value)
+
+
+def normal_quantiles():
+    """A column whose quantiles at 0.005, 0.010, ... are exactly those of the normal."""
+    levels = np.linspace(0.005, 0.995, 199)
+    return np.r_[-5.0, norm.ppf(levels), 5.0][:, None]
+
+
+@pytest.mark.parametrize(("shift", "factor"), [(0.0, 1.0), (0.7, 1.0), (0.0, 0.4), (-2.0, 1.5)])
+def test_sliced_wasserstein_in_one_dimension_has_a_closed_form(shift, factor):
+    z = normal_quantiles()
+    squares = np.mean(z[1:-1] ** 2)
+    expected = math.sqrt(shift**2 + (factor - 1) ** 2 * squares)
+    value = sliced_wasserstein(shift + factor * z, n_projections=5, random_state=0)
+    assert type(value) is float
+    assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_sliced_wasserstein_is_the_root_mean_square_over_directions():
+    # a shift by c moves the quantiles along direction d by c * d_1, whose mean square is c^2 / K
+    z = np.random.RandomState(0).standard_normal((5000, 4))
+    shifted = z + np.array([10.0, 0, 0, 0])
+    value = sliced_wasserstein(shifted, n_projections=1000, random_state=1)
+    # d_1^2 has mean 1/4 and variance 2 * 3 / (16 * 6) in four dimensions
+    tolerance = 4 * math.sqrt(6 / 96 / 1000) * 100
+    assert value**2 == pytest.approx(25, abs=tolerance)
+
+
+def test_sliced_wasserstein_sees_what_columns_one_by_one_do_not():
+    z = np.random.RandomState(0).standard_normal((5000, 1))
+    same_twice = np.hstack([z, z])
+    independent = np.random.RandomState(1).standard_normal((5000, 2))
+    assert sliced_wasserstein(independent, random_state=0) < 0.05
+    assert sliced_wasserstein(same_twice, random_state=0) > 0.2
+
+
+def test_sliced_wasserstein_is_repeated_by_its_seed():
+    z = np.random.RandomState(0).standard_normal((50, 3))
+    first, second, other = (
+        sliced_wasserstein(z, n_projections=10, random_state=seed) for seed in (0, 0, 1)
+    )
+    assert first == second != other
+
+
+@pytest.mark.parametrize("n_projections", [0, 2.5, "many", None])
+def test_sliced_wasserstein_refuses_counts_that_are_none(n_projections):
+    with pytest.raises(ValueError, match="n_projections must be an int >= 1") as error:
+        sliced_wasserstein(np.zeros((3, 2)), n_projections=n_projections)
+    assert f"Got {n_projections!r}." in str(error.value)
+
+
+# reconstructions ------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="X")
+def correlated_columns(rng):
+    """Correlated columns of very different variances."""
+    return rng.standard_normal((60, 5)) @ rng.standard_normal((5, 5)) * [1, 10, 0.1, 3, 1] + 7
+
+
+@pytest.mark.parametrize("weights", ["estimator", "none"])
+def test_r2_of_pca_is_its_explained_variance_ratio(X, weights):
+    pca = PCA(2).fit(X)
+    value = reconstruction_r2(pca, X, weights=weights)
+    assert value == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-12)
+
+
+def test_r2_by_feature_is_that_of_standardised_columns(X):
+    pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(X)
+    value = reconstruction_r2(pipeline, X, weights="feature")
+    assert value == pytest.approx(pipeline[-1].explained_variance_ratio_.sum(), abs=1e-12)
+    scaled = FunctionTransformer(
+        func=lambda X: pipeline.transform(X / 1000),
+        inverse_func=lambda Z: pipeline.inverse_transform(Z) * 1000,
+    )
+    assert reconstruction_r2(scaled, X * 1000, weights="feature") == pytest.approx(value)
+
+
+def test_r2_by_estimator_weighs_columns_as_it_scales_them(X):
+    class Scaled(FunctionTransformer):
+        class _scaling:  # noqa: N801
+            scale = X.std(axis=0)
+
+    pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(X)
+    scaled = Scaled(pipeline.transform, pipeline.inverse_transform)
+    expected = reconstruction_r2(pipeline, X, weights="feature")
+    assert reconstruction_r2(scaled, X) == pytest.approx(expected, abs=1e-12)
+
+
+def test_r2_is_one_for_the_identity_and_zero_for_the_mean(X):
+    identity = FunctionTransformer(check_inverse=False).fit(X)
+    mean = FunctionTransformer(inverse_func=lambda Z: np.tile(X.mean(axis=0), (len(Z), 1))).fit(X)
+    worse = FunctionTransformer(inverse_func=lambda Z: np.zeros_like(Z)).fit(X)
+    for weights in ("estimator", "feature", "none"):
+        assert reconstruction_r2(identity, X, weights=weights) == 1
+        assert reconstruction_r2(mean, X, weights=weights) == pytest.approx(0, abs=1e-12)
+        assert reconstruction_r2(worse, X, weights=weights) < 0
+
+
+@pytest.mark.parametrize("weights", ["estimator", "feature", "none"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e8 / 3])
+def test_constant_column_does_not_count(X, weights, value):
+    pca = PCA(2).fit(X)
+    extended = np.column_stack([X, np.full(len(X), value)])
+    blind = FunctionTransformer(
+        func=lambda X: pca.transform(X[:, :-1]),
+        inverse_func=lambda Z: np.column_stack([pca.inverse_transform(Z), np.full(len(Z), value)]),
+    )
+    expected = reconstruction_r2(pca, X, weights=weights)
+    assert reconstruction_r2(blind, extended, weights=weights) == pytest.approx(expected, abs=1e-9)
+
+
+def test_constant_column_that_a_transformer_rounds_does_not_count(X):
+    extended = np.column_stack([X, np.full(len(X), 0.1)])
+    pca = PCA(2).fit(extended)
+    expected = reconstruction_r2(PCA(2).fit(X), X, weights="none")
+    assert reconstruction_r2(pca, extended, weights="none") == pytest.approx(expected, abs=1e-9)
+    by_feature = reconstruction_r2(PCA(2).fit(X), X, weights="feature")
+    value = reconstruction_r2(pca, extended, weights="feature")
+    assert value == pytest.approx(by_feature, abs=1e-9)
+
+
+def test_r2_of_sparse_rows_is_that_of_dense_rows(X):
+    X = np.where(X > 5, X, 0)
+    svd = TruncatedSVD(2, random_state=0).fit(X)
+    expected = reconstruction_r2(svd, X)
+    for rows in (sparse.csr_matrix(X), sparse.csr_array(X), sparse.csc_matrix(X)):
+        assert reconstruction_r2(svd, rows) == pytest.approx(expected, abs=1e-12)
+
+
+def test_r2_serves_as_a_scorer(X):
+    scores = cross_val_score(PCA(2), X, scoring=reconstruction_r2, cv=3)
+    assert scores.shape == (3,)
+    assert np.all((scores > 0) & (scores < 1))
+
+
+def test_r2_refuses_what_it_cannot_use(X):
+    pca = PCA(2).fit(X)
+    with pytest.raises(ValueError, match=r"weights must be 'estimator', .* Got 'equal'"):
+        reconstruction_r2(pca, X, weights="equal")
+    for weights in ("estimator", "feature", "none"):
+        with pytest.raises(ValueError, match="X must have at least one column that varies"):
+            reconstruction_r2(pca, np.ones_like(X), weights=weights)
