@@ -23,7 +23,7 @@ Chunks = Callable[[], Iterable[np.ndarray]]  # each call starts a pass over the 
 
 
 class Moments:
-    """Count, mean, variance, range and (for few columns) covariance, merged chunk by chunk.
+    """Count, mean, variance and (for few columns) covariance, merged chunk by chunk.
 
     Chan, Golub, LeVeque 1983: chunks are centred before they are squared, so that a large mean
     costs no digits.
@@ -33,7 +33,6 @@ class Moments:
         self.count = 0
         self._origin: np.ndarray | None = None  # the first row: constant columns become zeros
         self._shifted_mean = np.zeros(n_features)
-        self.low, self.high = np.inf, -np.inf
         with_covariance = n_features <= COVARIANCE_COLUMNS
         # sums of centred products (n_features, n_features), or of centred squares (n_features,)
         self._products = np.zeros((n_features, n_features) if with_covariance else n_features)
@@ -42,7 +41,6 @@ class Moments:
         """Take in a float64 chunk of shape (n, n_features); return self."""
         if self._origin is None:
             self._origin = chunk[0].copy()
-        self.low, self.high = min(self.low, chunk.min()), max(self.high, chunk.max())
         chunk = chunk - self._origin
         n, total = len(chunk), self.count + len(chunk)
         chunk_mean = chunk.mean(axis=0)

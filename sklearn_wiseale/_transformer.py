@@ -38,7 +38,7 @@ _RESERVED_NET_PARAMS = {
     "batch_size", "max_epochs", "lr", "iterator_train", "iterator_valid", "predict_nonlinearity",
 }  # fmt: skip
 #: early_stopping="auto" holds rows out where there are at least and at most so many.
-_SELECT_ROWS = (40, 20_000)
+_SELECT_ROWS = (40, 10_000)
 #: No more rows than this are held out.
 _MAX_HELD_OUT = 4096
 #: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
@@ -99,7 +99,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     early_stopping : bool or "auto", default="auto"
         Hold rows out, give back the state in which they have the lowest loss, of running averages
         of the weights after each epoch, and stop when it no longer falls. "auto" does so from 40
-        to 20,000 rows.
+        to 10,000 rows.
 
     validation_fraction : float, default=0.15
         Share of the rows held out, drawn at random; at most 4,096 rows. Scaling and the PCA start
@@ -311,8 +311,13 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             If a parameter or X is not what is allowed; a fitted state is then left as it was.
         """
         with self._unchanged_on_error():
-            going_on = self.warm_start and hasattr(self, "net_")
             parts = self._checked_parts()
+            going_on = self.warm_start and hasattr(self, "net_")
+            if going_on and self.n_components != self.n_components_:
+                raise ValueError(
+                    f"n_components={self.n_components} cannot go on from a fit with "
+                    f"{self.n_components_} components. Use warm_start=False."
+                )
             X = self._validated(X, reset=not going_on)
             rng = check_random_state(self.random_state)
             if not going_on:
@@ -384,20 +389,17 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"{sorted(reserved)}: the estimator sets them. Got {self.net_params!r} instead."
             )
         _device(self.device, self.precision)
-        parts = []
-        for name, known in _PARTS.items():
-            part = getattr(self, name)
-            part = known[part]() if isinstance(part, str) else part
+        parts = tuple(_resolved(name, getattr(self, name)) for name in _PARTS)
+        for part in parts:
             part.check_parameters()
-            parts.append(part)
-        return tuple(parts)
+        return parts
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
         if isinstance(X, torch.Tensor):
             X = X.numpy(force=True)
         try:
-            return validate_data(
+            checked = validate_data(
                 self,
                 X,
                 reset=reset,
@@ -405,6 +407,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 dtype="numeric",
                 ensure_min_samples=2 if reset else 1,
             )
+            if checked.dtype.kind == "O":  # polars columns of several types
+                checked = check_array(checked, dtype=np.float64)
         except (ValueError, TypeError) as error:
             text = _text_columns(X)
             if not text:
@@ -413,6 +417,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"X must be numeric. These columns are not: {text}. Encode them first, for "
                 "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
             ) from error
+        _resolved("likelihood", self.likelihood).check_support(checked)
+        return checked
 
     def _start(self, X: Any, parts: tuple[Objective, Likelihood, Network], rng: Any) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
@@ -421,7 +427,6 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         moments = Moments(n_features)
         for chunk in _dense_chunks(X):
             moments.update(chunk)
-        likelihood.check_support(moments.low, moments.high)
         mode = likelihood.natural_scale if self.scale == "auto" else self.scale
         self._scaling = column_scaling(moments, mode)
         self._inverse_dtype = np.result_type(X.dtype, np.float32)
@@ -749,6 +754,11 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         codes = "float64" if self.precision == "float64" else "float32"
         tags.transformer_tags.preserves_dtype = [codes]
         return tags
+
+
+def _resolved(name: str, part: Any) -> Any:
+    """The part itself, or the defaults of the class that a string stands for."""
+    return _PARTS[name][part]() if isinstance(part, str) else part
 
 
 def _device(name: str, precision: str) -> torch.device:

@@ -57,8 +57,8 @@ class Likelihood(Part):
     #: Scaling of X that ``scale="auto"`` stands for: "feature", "global" or None.
     natural_scale: str | None = None
 
-    def check_support(self, low: float, high: float) -> None:
-        """Raise a ValueError when data between ``low`` and ``high`` have no density."""
+    def check_support(self, X: Any) -> None:
+        """Raise a ValueError when some of X, an array or a sparse matrix, has no density."""
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bias and weight of a linear decoder whose mean is close to ``loading @ z + mean``.
@@ -200,8 +200,9 @@ class Bernoulli(Likelihood):
     Bernoulli()
     """
 
-    def check_support(self, low: float, high: float) -> None:
-        """Raise a ValueError when the data leave [0, 1]."""
+    def check_support(self, X: Any) -> None:
+        """Raise a ValueError when X, an array or a sparse matrix, leaves [0, 1]."""
+        low, high = X.min(), X.max()
         if low < 0 or high > 1:
             raise ValueError(
                 "X must lie in [0, 1] for the Bernoulli likelihood. Got values from "

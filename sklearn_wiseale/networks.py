@@ -53,7 +53,7 @@ class MLP(Network):
     hidden : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers; the decoder has them in reverse order.
 
-    activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="silu"
+    activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="gelu"
         Nonlinearity after each hidden layer.
 
     linear_skip : bool, default=True
@@ -79,7 +79,7 @@ class MLP(Network):
     def __init__(
         self,
         hidden: Sequence[int] = (256, 256),
-        activation: str = "silu",
+        activation: str = "gelu",
         linear_skip: bool = True,
         dropout: float = 0.0,
     ) -> None:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import sparse, stats
 from sklearn.base import clone
 
 from sklearn_wiseale.likelihoods import LIKELIHOODS, NOISE_FLOOR, Bernoulli, Gaussian
@@ -195,18 +195,19 @@ def test_build_leaves_the_specification_and_its_argument_as_they_were(likelihood
 
 
 def test_gaussian_takes_any_range():
-    Gaussian().check_support(-1e30, 1e30)
+    Gaussian().check_support(np.array([-1e30, 1e30]))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.2, 0.2)])
 def test_bernoulli_takes_the_unit_interval(low, high):
-    Bernoulli().check_support(low, high)
+    Bernoulli().check_support(np.array([[low, high]]))
+    Bernoulli().check_support(sparse.csr_array([[low, high]]))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.001, 1.0), (0.0, 255.0)])
 def test_bernoulli_refuses_anything_else(low, high):
     with pytest.raises(ValueError, match=r"X must lie in \[0, 1\]") as error:
-        Bernoulli().check_support(low, high)
+        Bernoulli().check_support(np.array([[low, high]]))
     assert f"from {low:g} to {high:g}" in str(error.value)
 
 

@@ -36,8 +36,8 @@ __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 BOUNDS = ("jensen", "renyi", "moment", "monte_carlo")
 
 # weight="auto": a share of the weight D / K at which codes collapse, and its upper limit
-_AUTO_SHARE = 0.1
-_MAX_AUTO_WEIGHT = 4.0
+_AUTO_SHARE = 0.08
+_MAX_AUTO_WEIGHT = 10.0
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
@@ -130,7 +130,7 @@ class WiSEALE(Objective):
 
     weight : float or "auto", default="auto"
         Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is
-        ``min(4, n_features / (10 * n_components))``, see Notes.
+        ``min(10, 0.08 * n_features / n_components)``, see Notes.
 
     See Also
     --------
@@ -146,8 +146,8 @@ class WiSEALE(Objective):
 
         \text{noise variance} = R / (D - \text{weight} \cdot K).
 
-    A weight above D / K makes the codes collapse. "auto" spends a tenth of that budget, and never
-    more than a weight of 4, which suits many redundant features.
+    A weight above D / K makes the codes collapse. "auto" spends a share of that budget, and never
+    more than a weight of 10: features are redundant where there are many.
 
     References
     ----------

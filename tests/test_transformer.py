@@ -1,0 +1,588 @@
+"""The estimator as its users meet it."""
+
+import copy
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_digits, load_wine
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale.diagnostics import aggregate_kl, reconstruction_r2
+from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE
+
+WINE = load_wine().data
+UNIT = (WINE - WINE.min(axis=0)) / np.ptp(WINE, axis=0)  # in [0, 1], for every likelihood
+
+
+def reducer(n_components=2, **params):
+    defaults = {"network": MLP(hidden=(16,)), "max_epochs": 3, "random_state": 0}
+    return WiSEALETransformer(n_components, **{**defaults, **params})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return reducer().fit(WINE)
+
+
+# what is promised of codes and reconstructions ---------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_every_method_of_every_combination(objective, likelihood):
+    model = reducer(objective=objective, likelihood=likelihood)
+    Z = model.fit_transform(UNIT)
+    mean, std = model.posterior(UNIT)
+    np.testing.assert_array_equal(Z, mean)
+    assert Z.dtype == np.float32
+    assert (std > 0).all()
+    assert model.inverse_transform(Z).shape == UNIT.shape
+    drawn = model.sample(7, random_state=0)
+    assert drawn.shape == (7, UNIT.shape[1])
+    np.testing.assert_array_equal(drawn, model.sample(7, random_state=0))
+    scores, effective = model.score_samples(UNIT, return_effective=True)
+    assert scores.shape == effective.shape == (len(UNIT),)
+    assert np.isfinite(scores).all()
+    assert (effective >= 1).all()
+    assert (effective <= 64 * (1 + 1e-6)).all()
+    assert model.score(UNIT) == pytest.approx(scores.mean(), rel=1e-5)
+    if likelihood == "bernoulli":
+        assert set(np.unique(drawn)) <= {0.0, 1.0}
+        assert not hasattr(model, "noise_scale_")
+
+
+def test_codes_do_not_depend_on_the_other_rows(fitted):
+    together = fitted.transform(WINE)
+    alone = np.vstack([fitted.transform(row[None]) for row in WINE])
+    order = np.random.RandomState(0).permutation(len(WINE))
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fitted.transform(WINE[order]), together[order], rtol=1e-6, atol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_other_rows(fitted):
+    together = fitted.score_samples(WINE)
+    alone = np.hstack([fitted.score_samples(row[None]) for row in WINE[:20]])
+    np.testing.assert_allclose(alone, together[:20], rtol=1e-4)
+
+
+def test_reconstruction_beats_pca_on_held_out_digits():
+    X = load_digits().data
+    model = WiSEALETransformer(2, scale="global", random_state=0).fit(X[:1300])
+    pca = PCA(2).fit(X[:1300])
+    assert reconstruction_r2(model, X[1300:]) > reconstruction_r2(pca, X[1300:]) + 0.15
+
+
+def test_linear_network_scores_as_probabilistic_pca():
+    """At the PCA start the decoder is linear: log p(x) is that of a Gaussian, in closed form."""
+    still = {"max_epochs": 1, "learning_rate": 1e-300, "early_stopping": False}
+    model = reducer(3, precision="float64", **still).fit(WINE)
+    module = model.net_.module_
+    weight = module.decoder.skip.weight.detach().numpy()
+    variance = module.likelihood.noise_variance.item()
+    covariance = weight @ weight.T + variance * np.eye(13)
+    scaled = (WINE - WINE.mean(axis=0)) / WINE.std(axis=0)
+    precision = np.linalg.inv(covariance)
+    quadratic = np.einsum("ij,jk,ik->i", scaled, precision, scaled)
+    log_det = np.linalg.slogdet(covariance)[1] + 2 * np.log(WINE.std(axis=0)).sum()
+    expected = -0.5 * (quadratic + log_det + 13 * np.log(2 * np.pi))
+    np.testing.assert_allclose(model.score_samples(WINE, n_draws=4096), expected, atol=0.02)
+
+
+def test_score_near_that_of_pca_where_the_data_are_gaussian(rng):
+    X = rng.standard_normal((2000, 3)) @ rng.standard_normal((3, 8)) * 5 + 3
+    X += 0.3 * rng.standard_normal(X.shape)
+    model = WiSEALETransformer(3, scale="global", max_epochs=10, random_state=0).fit(X)
+    assert model.score(X) == pytest.approx(PCA(3).fit(X).score(X), abs=0.5)
+
+
+def test_score_is_a_density_in_the_units_of_x(fitted):
+    """In other units, the log-density changes by the log of the scale of every column."""
+    other = reducer().fit(WINE * 1000)
+    change = other.score_samples(WINE * 1000) - fitted.score_samples(WINE)
+    np.testing.assert_allclose(change, -13 * np.log(1000), rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", ["feature", "global", None])
+@pytest.mark.parametrize("noise", ["shared", "feature", 0.5])
+def test_noise_scale_is_in_the_units_of_x(scale, noise):
+    model = reducer(scale=scale, likelihood=Gaussian(noise=noise)).fit(WINE)
+    residual = np.sqrt(((WINE - model.inverse_transform(model.transform(WINE))) ** 2).mean(0))
+    if scale == "feature" or noise == "feature":
+        assert np.shape(model.noise_scale_) == (13,)
+    else:
+        assert isinstance(model.noise_scale_, float)
+    if noise == "feature" and scale == "feature":
+        ratio = model.noise_scale_ / residual
+        assert (ratio > 0.5).all()
+        assert (ratio < 2).all()
+    if noise == 0.5:
+        unit = {"feature": WINE.std(0), "global": np.sqrt(WINE.var(0).mean()), None: 1.0}[scale]
+        np.testing.assert_allclose(model.noise_scale_, 0.5 * unit, rtol=1e-6)
+
+
+def test_aggregate_kl_bounds_are_those_of_the_posteriors(fitted):
+    mean, std = fitted.posterior(WINE)
+    lower, upper, n_upper = fitted.aggregate_kl_bounds_
+    assert n_upper == len(WINE)
+    assert lower == pytest.approx(aggregate_kl(mean, 2 * np.log(std), method="moment"), rel=1e-4)
+    assert upper == pytest.approx(aggregate_kl(mean, 2 * np.log(std)), rel=1e-4)
+    assert lower <= upper
+
+
+def test_history_is_plain_and_one_row_an_epoch(fitted):
+    assert len(fitted.history_) == fitted.n_iter_ == 3
+    for row in fitted.history_:
+        assert all(isinstance(value, int | float) for value in row.values())
+        total = row["train_reconstruction"] + row["train_divergence"]
+        assert row["train_loss"] == pytest.approx(total)
+    assert "batches" not in fitted.history_[0]
+
+
+# randomness -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("network", [MLP(hidden=(16,)), MLP(hidden=(16,), dropout=0.3)])
+def test_same_seed_same_codes_and_global_generators_untouched(objective, network):
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    codes = [
+        reducer(objective=objective, network=network).fit(WINE).partial_fit(WINE).transform(WINE)
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(codes[0], codes[1])
+    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
+    assert torch.equal(before[1], torch.get_rng_state())
+
+
+def test_no_seed_draws_one_from_numpy_and_leaves_torch_alone():
+    before = torch.get_rng_state()
+    np.random.seed(3)
+    first = reducer(random_state=None).fit_transform(WINE)
+    other = reducer(random_state=None).fit_transform(WINE)
+    np.random.seed(3)
+    again = reducer(random_state=None).fit_transform(WINE)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_partial_fit_draws_anew_at_each_call():
+    """An int seed starts a sequence; it does not repeat the same order and noise every call."""
+    model = reducer(learning_rate=1e-300).partial_fit(WINE)
+    model.partial_fit(WINE).partial_fit(WINE)
+    losses = [row["train_loss"] for row in model.history_]
+    assert len(set(losses)) == 3
+
+
+# streams and going on ---------------------------------------------------------------------------
+
+
+def test_partial_fit_counts_rows_and_epochs():
+    model = reducer().partial_fit(WINE[:100])
+    assert model.n_samples_seen_ == 100
+    model.partial_fit(WINE[100:])
+    assert model.n_samples_seen_ == len(WINE)
+    assert model.n_iter_ == len(model.history_) == 2
+
+
+def test_partial_fit_learns():
+    X = load_digits().data
+    model = WiSEALETransformer(2, scale="global", random_state=0)
+    model.partial_fit(X)
+    first = reconstruction_r2(model, X)
+    for _ in range(15):
+        model.partial_fit(X)
+    assert reconstruction_r2(model, X) > first + 0.05
+
+
+def test_partial_fit_refuses_early_stopping():
+    with pytest.raises(ValueError, match="early_stopping"):
+        reducer(early_stopping=True).partial_fit(WINE)
+
+
+def test_warm_start_goes_on_and_refit_starts_anew():
+    model = reducer(warm_start=True, early_stopping=False).fit(WINE)
+    loss = model.history_[-1]["train_loss"]
+    model.fit(WINE)
+    assert len(model.history_) == 6
+    assert model.n_iter_ == 3
+    assert model.history_[-1]["train_loss"] < loss
+    cold = model.set_params(warm_start=False).fit(WINE)
+    assert len(cold.history_) == 3
+
+
+def test_warm_start_refuses_other_components():
+    model = reducer(warm_start=True).fit(WINE)
+    with pytest.raises(ValueError, match="n_components"):
+        model.set_params(n_components=3).fit(WINE)
+
+
+def test_the_start_is_a_candidate():
+    """Where training only harms, the state given back is the start, which is PCA."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = reducer(learning_rate=30.0, max_epochs=5).fit(WINE)
+    scaled = StandardScaler().fit_transform(WINE)
+    pca = PCA(2).fit(scaled)
+    ours = StandardScaler().fit(WINE).transform(model.inverse_transform(model.transform(WINE)))
+    np.testing.assert_allclose(ours, pca.inverse_transform(pca.transform(scaled)), atol=1e-4)
+
+
+def test_divergence_ends_in_a_finite_state_with_a_warning():
+    model = reducer(learning_rate=1e12, max_epochs=20, early_stopping=False)
+    with pytest.warns(ConvergenceWarning, match="learning_rate"):
+        model.fit(WINE)
+    assert np.isfinite(model.transform(WINE)).all()
+
+
+def test_interrupt_is_not_swallowed():
+    from skorch.callbacks import Callback
+
+    class Interrupt(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reducer(net_params={"callbacks": [("interrupt", Interrupt())]}).fit(WINE)
+
+
+def test_skorch_callbacks_through_net_params():
+    from skorch.callbacks import EarlyStopping
+
+    stop = EarlyStopping(
+        monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=lambda _: None
+    )
+    model = reducer(max_epochs=20, net_params={"callbacks": [("stop", stop)]}, early_stopping=False)
+    assert model.fit(WINE).n_iter_ < 5
+
+
+# inputs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: X.astype(np.float32),
+        lambda X: X.astype(">f8"),
+        lambda X: np.asfortranarray(X),
+        lambda X: X[:, ::-1].copy()[:, ::-1],
+        lambda X: pd.DataFrame(X),
+        lambda X: pl.DataFrame(X, schema=[f"c{i}" for i in range(X.shape[1])]),
+        lambda X: sp.csr_matrix(X),
+        lambda X: sp.csc_array(X),
+        lambda X: torch.tensor(X, requires_grad=True),
+        lambda X: X.astype(object),
+        lambda X: X.tolist(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+def test_kinds_of_input_give_the_same_codes(make, fitted):
+    X = make(WINE)
+    before = copy.deepcopy(X) if not isinstance(X, torch.Tensor) else X.detach().clone()
+    codes = reducer().fit_transform(X)
+    np.testing.assert_allclose(codes, fitted.transform(WINE), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(fitted.transform(X), fitted.transform(WINE), rtol=1e-4, atol=1e-4)
+    if isinstance(X, np.ndarray):
+        np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, bool])
+def test_integers_and_booleans(dtype):
+    X = (UNIT > 0.5).astype(dtype)
+    model = reducer(likelihood="bernoulli").fit(X)
+    back = model.inverse_transform(model.transform(X))
+    assert back.dtype == np.result_type(dtype, np.float32)
+
+
+def test_large_offsets_survive_the_round_trip():
+    X = WINE + 1e9
+    model = reducer().fit(X)
+    back = model.inverse_transform(model.transform(X))
+    assert back.dtype == np.float64
+    assert np.abs(back - X).max() < np.ptp(WINE)
+
+
+def test_columns_of_any_magnitude_and_constant_columns():
+    X = np.column_stack(
+        [WINE[:, 0] * 1e30, WINE[:, 1] * 1e-30, np.full(len(WINE), 0.1), WINE[:, 2]]
+    )
+    model = reducer().fit(X)
+    back = model.inverse_transform(model.transform(X))
+    assert np.isfinite(back).all()
+    np.testing.assert_allclose(back[:, 2], 0.1, atol=0.2)
+    assert np.isfinite(model.score(X))
+
+
+def test_more_components_than_features_and_rows():
+    model = reducer(9).fit(WINE[:6, :4])
+    assert model.transform(WINE[:6, :4]).shape == (6, 9)
+
+
+def test_sparse_output_of_a_column_transformer():
+    frame = pd.DataFrame({"kind": list("abcd") * 25, "size": np.arange(100.0)})
+    encode = ColumnTransformer(
+        [("kind", OneHotEncoder(), ["kind"])], remainder="passthrough", sparse_threshold=1.0
+    )
+    assert sp.issparse(encode.fit_transform(frame))
+    assert make_pipeline(encode, reducer()).fit_transform(frame).shape == (100, 2)
+
+
+def test_text_columns_are_named():
+    columns = {"a": [1.0, 2.0], "city": ["Rome", "Oslo"], "name": ["x", "y"]}
+    for library in (pd, pl):
+        with pytest.raises(ValueError, match=r"city.*name.*ColumnTransformer"):
+            reducer().fit(library.DataFrame(columns))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_dataframe_output(library):
+    model = reducer().set_output(transform=library)
+    Z = model.fit_transform(WINE)
+    assert list(Z.columns) == ["wisealetransformer0", "wisealetransformer1"]
+    assert list(model.get_feature_names_out()) == list(Z.columns)
+    assert model.inverse_transform(Z).shape == WINE.shape
+    assert np.isfinite(model.score(WINE))
+
+
+# scikit-learn's machinery -----------------------------------------------------------------------
+
+
+def test_pipeline_and_cross_validation():
+    pipe = make_pipeline(StandardScaler(), reducer())
+    assert pipe.fit_transform(WINE).shape == (178, 2)
+    assert pipe.inverse_transform(pipe.transform(WINE)).shape == WINE.shape
+    assert np.isfinite(cross_val_score(pipe, WINE, cv=3)).all()
+    assert np.isfinite(cross_val_score(reducer(), WINE, scoring=reconstruction_r2, cv=3)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("n_components", [1, 3]),
+        ("objective__weight", [0.5, 2.0]),
+        ("network__hidden", [(8,), (8, 8)]),
+        ("likelihood__noise", ["shared", "feature", 0.5]),
+        ("learning_rate", [1e-3, 1e-2]),
+        ("objective", [WiSEALE(), ELBO(weight=2.0), "wae"]),
+    ],
+)
+def test_grid_search_gives_the_same_on_one_and_two_workers(name, values):
+    model = reducer(objective=WiSEALE(), likelihood=Gaussian())
+    results = []
+    for n_jobs in (1, 2):
+        search = GridSearchCV(model, {name: values}, cv=2, n_jobs=n_jobs).fit(WINE)
+        results.append(search.cv_results_["mean_test_score"])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
+    assert len(np.unique(results[0])) == len(values)
+
+
+def test_score_chooses_the_number_of_components(rng):
+    X = rng.standard_normal((600, 3)) @ rng.standard_normal((3, 10))
+    X += 0.1 * rng.standard_normal(X.shape)
+    search = GridSearchCV(
+        WiSEALETransformer(max_epochs=20, random_state=0), {"n_components": [1, 2, 3]}, cv=2
+    )
+    assert search.fit(X).best_params_ == {"n_components": 3}
+
+
+def test_clone_repr_and_html(fitted):
+    model = reducer(objective=WiSEALE(bound="moment", weight=3.0), likelihood=Bernoulli())
+    copied = clone(model)
+    assert repr(copied) == repr(model)
+    assert "WiSEALE(bound='moment', weight=3.0)" in repr(model)
+    assert copied.objective is not model.objective
+    assert "WiSEALETransformer" in fitted._repr_html_()
+    assert "WiSEALETransformer" in model._repr_html_()
+
+
+def test_fit_never_changes_the_parts():
+    parts = {"objective": WiSEALE(), "likelihood": Gaussian(), "network": MLP(hidden=(8,))}
+    before = {name: part.get_params() for name, part in parts.items()}
+    model = WiSEALETransformer(max_epochs=2, random_state=0, **parts).fit(WINE).fit(WINE)
+    for name, part in parts.items():
+        assert getattr(model, name) is part
+        assert part.get_params() == before[name]
+        assert not hasattr(part, "net_")
+
+
+@pytest.mark.parametrize("how", ["pickle", "joblib", "deepcopy"])
+def test_persistence(how, fitted, tmp_path):
+    if how == "pickle":
+        again = pickle.loads(pickle.dumps(fitted))
+    elif how == "joblib":
+        joblib.dump(fitted, tmp_path / "model.joblib")
+        again = joblib.load(tmp_path / "model.joblib")
+    else:
+        again = copy.deepcopy(fitted)
+    np.testing.assert_array_equal(again.transform(WINE), fitted.transform(WINE))
+    np.testing.assert_array_equal(again.score_samples(WINE), fitted.score_samples(WINE))
+    again.partial_fit(WINE)
+    assert again.history_[-1]["epoch"] == 4
+    assert not np.array_equal(again.transform(WINE), fitted.transform(WINE))
+
+
+def test_pickle_holds_neither_data_nor_optimiser_state(fitted):
+    weights = sum(p.numel() * 4 for p in fitted.net_.module_.state_dict().values())
+    assert len(pickle.dumps(fitted)) < weights + 40_000
+    wide = WiSEALETransformer(2, max_epochs=2, random_state=0).fit(np.tile(WINE, (20, 10)))
+    weights = sum(p.numel() * 4 for p in wide.net_.module_.state_dict().values())
+    assert len(pickle.dumps(wide)) < 1.2 * weights
+
+
+def test_set_params_reaches_parts_and_explains_strings():
+    model = WiSEALETransformer(objective=WiSEALE()).set_params(objective__weight=3)
+    assert model.objective.weight == 3
+    model.set_params(objective=ELBO(), objective__weight=2)
+    assert model.objective.weight == 2
+    with pytest.raises(ValueError, match=r"Pass an object.*WiSEALE\(\)"):
+        WiSEALETransformer().set_params(objective__weight=3)
+    with pytest.raises(ValueError, match=r"MLP\(\)"):
+        WiSEALETransformer().set_params(network__hidden=(3,))
+
+
+# what is refused --------------------------------------------------------------------------------
+
+BAD_X = {
+    "NaN": (np.where(WINE > 1000, np.nan, WINE), "NaN"),
+    "inf": (np.where(WINE > 1000, np.inf, WINE), "inf"),
+    "width": (WINE[:, :3], "3 features"),
+    "1-D": (WINE[0], "2D array|1D array"),
+    "empty": (WINE[:0], "0 sample"),
+    "strings": (np.array([["a"] * 13] * 5), "strings|convert"),
+    "complex": (WINE + 1j, "Complex"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_X)
+@pytest.mark.parametrize("method", ["transform", "posterior", "score", "score_samples"])
+def test_bad_rows_are_refused_when_used(kind, method, fitted):
+    X, message = BAD_X[kind]
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(fitted, method)(X)
+
+
+@pytest.mark.parametrize("kind", set(BAD_X) - {"width"})
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
+def test_bad_rows_are_refused_in_fit_and_change_nothing(kind, method):
+    X, message = BAD_X[kind]
+    model = reducer().fit(WINE)
+    codes, state = model.transform(WINE), set(vars(model))
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(model, method)(X)
+    assert set(vars(model)) == state
+    np.testing.assert_array_equal(model.transform(WINE), codes)
+
+
+BAD_PARAMETERS = [
+    ("n_components", 0),
+    ("n_components", -1),
+    ("n_components", 2.5),
+    ("n_components", "two"),
+    ("objective", "vae"),
+    ("objective", ELBO),
+    ("likelihood", "normal"),
+    ("network", "resnet"),
+    ("scale", "column"),
+    ("max_epochs", 0),
+    ("max_epochs", "many"),
+    ("batch_size", 0),
+    ("learning_rate", -1e-3),
+    ("early_stopping", "yes"),
+    ("validation_fraction", 1.0),
+    ("device", "gpu"),
+    ("device", "meta"),
+    ("device", 3),
+    ("precision", "float16"),
+    ("random_state", "seed"),
+    ("net_params", {"module": None}),
+    ("net_params", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_PARAMETERS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_bad_parameters_are_named(name, value, method):
+    model = reducer().fit(WINE)
+    codes = model.transform(WINE)
+    with pytest.raises((ValueError, TypeError), match=f"'{name}' parameter.*Got"):
+        getattr(model.set_params(**{name: value}), method)(WINE[:, :5])
+    model.set_params(**{name: clone(reducer()).get_params()[name]})
+    assert model.n_features_in_ == 13
+    np.testing.assert_array_equal(model.transform(WINE), codes)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"objective": WiSEALE(bound="tight")}, "'bound' parameter of WiSEALE"),
+        ({"objective": WiSEALE(weight=-1)}, "'weight' parameter of WiSEALE"),
+        ({"likelihood": Gaussian(noise=-1)}, "'noise' parameter of Gaussian"),
+        ({"network": MLP(hidden=(0,))}, "'hidden' parameter of MLP"),
+        ({"network": MLP(activation="step")}, "'activation' parameter of MLP"),
+    ],
+)
+def test_bad_parameters_of_parts_are_named(part, message):
+    with pytest.raises(ValueError, match=message):
+        reducer(**part).fit(WINE)
+
+
+def test_bernoulli_names_the_range_and_keeps_the_fitted_state():
+    model = reducer(likelihood="bernoulli").fit(UNIT)
+    codes = model.transform(UNIT)
+    with pytest.raises(ValueError, match=r"\[0, 1\].*Got values from.*to 1680"):
+        model.fit(WINE)
+    np.testing.assert_array_equal(model.transform(UNIT), codes)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        model.partial_fit(WINE)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        model.score(WINE)
+
+
+@pytest.mark.parametrize(
+    "method", ["transform", "inverse_transform", "posterior", "score_samples", "score", "sample"]
+)
+def test_not_fitted(method):
+    with pytest.raises(NotFittedError, match="WiSEALETransformer"):
+        getattr(reducer(), method)(*([] if method == "sample" else [WINE]))
+
+
+def test_codes_of_the_wrong_width(fitted):
+    with pytest.raises(ValueError, match=r"3 columns.*2 components"):
+        fitted.inverse_transform(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "three", True])
+def test_number_of_draws(value, fitted):
+    with pytest.raises(ValueError, match="n_samples must be an int"):
+        fitted.sample(value)
+    with pytest.raises(ValueError, match="n_draws must be an int"):
+        fitted.score_samples(WINE, n_draws=value)
+
+
+def test_one_row_is_too_few_and_two_are_enough():
+    with pytest.raises(ValueError, match="1 sample"):
+        reducer().fit(WINE[:1])
+    assert reducer(early_stopping=True, validation_fraction=0.5).fit(WINE[:2]).n_iter_ >= 1
+
+
+def test_progress_bar(capsys):
+    reducer(verbose=1).fit(WINE)
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "divergence" in shown
