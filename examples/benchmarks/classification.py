@@ -1,6 +1,7 @@
 """Logistic regression on 16 codes of digits, 5-fold, against 16 principal components.
 
-Both inside a Pipeline, with the codes as they are and with each standardised; writes results/classification.csv, one row a fold.
+Both inside a Pipeline, with the codes as they are and with each standardised. Writes
+results/classification.csv, one row a fold.
 
     python examples/benchmarks/classification.py
 """

@@ -34,7 +34,8 @@ BAR = {"network": MLP(hidden=(512, 512)), "max_epochs": 5, "batch_size": 128}
 RUNS = [
     ("20k_pca_16", "pca", 20_000, 16, {}),
     ("20k_wiseale_16", "wiseale", 20_000, 16, BAR),
-    ("20k_pythae_16", "pythae", 20_000, 16, {}),
+    ("20k_pythae_16", "pythae", 20_000, 16, {"loss": "mse"}),
+    ("20k_pythae_bce_16", "pythae", 20_000, 16, {"loss": "bce"}),
     ("60k_pca_16", "pca", 60_000, 16, {}),
     ("60k_wiseale_16", "wiseale", 60_000, 16, {}),
     ("60k_umap_16", "umap", 60_000, 16, {}),
@@ -101,7 +102,7 @@ def umap(train, test, n_components):
     return {"fit_seconds": fitted - start, "transform_seconds": time.perf_counter() - fitted}
 
 
-def pythae(train, test, n_components):
+def pythae(train, test, n_components, loss):
     """Pythae's VAE with its own default networks (one hidden layer of 512), five epochs."""
     import tempfile
 
@@ -110,7 +111,9 @@ def pythae(train, test, n_components):
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
     torch.manual_seed(0)
-    model = VAE(VAEConfig(input_dim=(train.shape[1],), latent_dim=n_components))
+    model = VAE(
+        VAEConfig(input_dim=(train.shape[1],), latent_dim=n_components, reconstruction_loss=loss)
+    )
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(
             output_dir=folder, num_epochs=5, per_device_train_batch_size=128, learning_rate=1e-3
