@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
-__all__ = ["BestState", "ProgressBar", "Schedule", "StopTraining"]
+__all__ = ["BestState", "ProgressBar", "Schedule", "StopTraining", "with_defaults"]
 
 
 class StopTraining(Exception):
@@ -105,6 +105,7 @@ class BestState(Callback):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+            net.__dict__.pop("optimizer_", None)  # its moments are no longer finite either
             raise StopTraining
         if self.held_out_ is None:
             self._keep(net)
@@ -134,7 +135,19 @@ class BestState(Callback):
 @torch.no_grad()
 def _finite(module: torch.nn.Module) -> bool:
     sums = [tensor.sum() for tensor in module.state_dict().values() if tensor.is_floating_point()]
-    return bool(torch.isfinite(torch.stack([s.double().cpu() for s in sums])).all())
+    return bool(torch.isfinite(torch.stack([s.cpu().double() for s in sums])).all())
+
+
+def with_defaults(callbacks: list[Any], patience: int, tol: float) -> list[Any]:
+    """The user's skorch callbacks between ours: the schedule first, the best state last.
+
+    The best state may stop training, and then those after it would miss the epoch's end. A
+    ``LRScheduler`` of the user's takes the place of the schedule.
+    """
+    parts = [part for item in callbacks for part in (item if isinstance(item, tuple) else [item])]
+    own = any(isinstance(part, LRScheduler) or part is LRScheduler for part in parts)
+    first = [] if own else [("schedule", Schedule())]
+    return [*first, *callbacks, ("best_state", BestState(patience, tol))]
 
 
 class ProgressBar(Callback):

@@ -12,15 +12,17 @@ from torch.utils.data import Dataset
 
 __all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense"]
 
-#: A chunk of rows holds at most this many numbers.
+#: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22
+#: and a row counts for at least so many, because the network's layers are as wide.
+_ROW_NUMBERS = 2**10
 #: Up to this size the scaled data set is held as one tensor for training.
 RESIDENT_BYTES = 2**29
 
 
-def chunk_length(numbers_per_row: int) -> int:
-    """Rows a chunk may hold when each row needs that many numbers."""
-    return max(1, _CHUNK_NUMBERS // max(1, numbers_per_row))
+def chunk_length(n_features: int, draws: int = 1) -> int:
+    """Rows a chunk may hold when each is turned into that many draws."""
+    return max(1, _CHUNK_NUMBERS // (max(_ROW_NUMBERS, n_features) * draws))
 
 
 def dense(rows: Any) -> np.ndarray:
@@ -90,16 +92,16 @@ class Rows(Dataset):
         scaled = torch.from_numpy(np.ascontiguousarray(self.scaling.apply(dense(chosen))))
         return scaled.to(device=self.device, dtype=self.dtype)
 
-    def chunks(self, numbers_per_row: int | None = None) -> Iterator[Tensor]:
-        """All rows in order, in chunks of bounded size."""
-        step = chunk_length(numbers_per_row or self.X.shape[1])
+    def chunks(self, draws: int = 1) -> Iterator[Tensor]:
+        """All rows in order, in chunks of bounded size; see :func:`chunk_length`."""
+        step = chunk_length(self.X.shape[1], draws)
         for start in range(0, len(self), step):
             yield self[start : min(start + step, len(self))]
 
     def make_resident(self) -> Rows:
         """Hold all rows as one tensor on the device if they are few enough; return self."""
         n_features = self.X.shape[1]
-        itemsize = torch.empty((), dtype=self.dtype).element_size()
+        itemsize = torch.finfo(self.dtype).bits // 8
         if self._resident is None and len(self) * n_features * itemsize <= RESIDENT_BYTES:
             held = torch.empty(len(self), n_features, dtype=self.dtype, device=self.device)
             start = 0
@@ -134,6 +136,6 @@ class ShuffledBatches:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.rows), generator=self.generator)
+        order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
         for index in order.to(self.rows.device).tensor_split(len(self)):
             yield self.rows[index], index

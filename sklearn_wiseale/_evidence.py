@@ -33,7 +33,7 @@ _SEED = 190206160
 def proposal_noise(n_draws: int, n_components: int) -> Tensor:
     """Standard normal draws (n_draws, n_components), float64: the same for every row and call."""
     generator = torch.Generator().manual_seed(_SEED)
-    half = torch.empty(-(-n_draws // 2), n_components, dtype=torch.float64)
+    half = torch.empty(-(-n_draws // 2), n_components, dtype=torch.float64, device="cpu")
     half.normal_(generator=generator)
     return torch.cat([half, -half])[:n_draws]  # antithetic
 

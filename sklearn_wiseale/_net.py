@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import EarlyStopping, EpochTimer
+from skorch.utils import TeeGenerator
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from ._callbacks import StopTraining
 from ._data import Rows, ShuffledBatches
@@ -39,7 +39,7 @@ def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
     For what accepts no generator: the initialisation of layers, and dropout.
     """
     cuda = [device] if device.type == "cuda" else []
-    with _RNG_LOCK, torch.random.fork_rng(devices=cuda):
+    with _RNG_LOCK, torch.random.fork_rng(devices=cuda), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if cuda:
             with torch.cuda.device(device):
@@ -131,13 +131,15 @@ class VariationalNet(NeuralNet):
         self.average_ = None
         if held_out is not None:
             self.average_ = [p.detach().clone() for p in self.module_.parameters()]
-        self.notify("on_train_begin", X=(rows, held_out))
+        self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
             self.fit_loop((rows, held_out), epochs=epochs)
         except StopTraining:
             pass
         finally:
-            self.notify("on_train_end", X=(rows, held_out))
+            if self.history and "train_loss" not in self.history[-1]:
+                del self.history[-1]  # of an epoch that was interrupted
+            self.notify("on_train_end", X=(rows, held_out), y=None)
             self.average_ = None
             self._set_training(False)
 
@@ -176,7 +178,8 @@ class VariationalNet(NeuralNet):
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end":
+            stops = any(isinstance(callback, EarlyStopping) for _, callback in self.callbacks_)
+            if method_name != "on_epoch_end" or not stops:
                 raise
             raise StopTraining from None
 
@@ -192,8 +195,9 @@ class VariationalNet(NeuralNet):
         if iterator is None:
             return
         if training:
+            self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
             self._set_training(True)
-            with self._dropout_rng():
+            with self._layer_rng():
                 means = self._training_pass(iterator)
         else:
             with self.averaged_weights():
@@ -209,14 +213,18 @@ class VariationalNet(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=True)
             terms = self.train_step(batch)
             sums = sums + torch.stack(terms).detach() * len(batch[0])
-            self.notify("on_batch_end", batch=batch, training=True)
+            self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
         return (sums / len(batches.rows)).tolist()
 
-    def _dropout_rng(self) -> AbstractContextManager[None]:
-        if not any(isinstance(m, _DropoutNd) and m.p for m in self.module_.modules()):
+    def _layer_rng(self) -> AbstractContextManager[None]:
+        """Private global generators where a layer may draw from them, as dropout does."""
+        if all(_draws_nothing(layer) for layer in self.module_.modules()):
             return nullcontext()
-        seed = int(torch.randint(2**31, (), generator=self.order_generator_))
+        seed = self._draw_seed()
         return private_torch_rng(seed, torch.device(self.device))
+
+    def _draw_seed(self) -> int:
+        return int(torch.randint(2**31, (), generator=self.order_generator_, device="cpu"))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -229,15 +237,12 @@ class VariationalNet(NeuralNet):
         self.optimizer_.zero_grad()
         terms = self.objective_terms(x, index)
         (terms.reconstruction + terms.divergence).backward()
-        self.notify("on_grad_computed", named_parameters=self._named, batch=batch, training=True)
+        named = TeeGenerator(self.get_all_learnable_params())
+        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         if self.average_ is not None:
             self._update_average()
         return terms
-
-    @property
-    def _named(self) -> Any:
-        return self.get_all_learnable_params()
 
     def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
         """Reconstruction and divergence of a training batch x of shape (n, n_features)."""
@@ -263,7 +268,8 @@ class VariationalNet(NeuralNet):
         self._set_training(False)
         posterior = self.posterior(rows)
         generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
-        noise = torch.empty(posterior.mean.shape, dtype=rows.dtype).normal_(generator=generator)
+        shape = posterior.mean.shape
+        noise = torch.empty(shape, dtype=rows.dtype, device="cpu").normal_(generator=generator)
         z = posterior.rsample(noise.to(rows.device))
         x = rows[slice(None)]
         output = self.decode(z)
@@ -306,7 +312,7 @@ class VariationalNet(NeuralNet):
             self.module_.to(device)
             self.criterion_.to(device)
             self.device = str(device)
-            seed = int(torch.randint(2**31, (), generator=self.order_generator_))
+            seed = self._draw_seed()
             self.noise_generator_ = torch.Generator(device).manual_seed(seed)
             self.__dict__.pop("optimizer_", None)
         return self
@@ -315,7 +321,7 @@ class VariationalNet(NeuralNet):
         """Without the optimiser's state, twice the weights; tensors on the CPU."""
         net = self
         if torch.device(self.device).type != "cpu":
-            net = copy.copy(self)
+            net = object.__new__(type(self))  # copy.copy would come back here
             net.__dict__ = {**self.__dict__, "noise_generator_": None}
             net.module = net.module_ = copy.deepcopy(self.module_)
             net.criterion = net.criterion_ = copy.deepcopy(self.criterion_)
@@ -333,6 +339,14 @@ class VariationalNet(NeuralNet):
             generator = torch.Generator()
             generator.set_state(state[name])
             self.__dict__[name] = generator
+
+
+_KNOWN_LAYERS = (nn.Linear, nn.Sequential, nn.SiLU, nn.ReLU, nn.GELU, nn.Tanh, nn.ELU)
+
+
+def _draws_nothing(layer: nn.Module) -> bool:
+    """Whether a layer is known to draw no random numbers."""
+    return type(layer) in _KNOWN_LAYERS or type(layer).__module__.startswith("sklearn_wiseale.")
 
 
 def _in_dtype(posterior: Posterior, dtype: torch.dtype) -> Posterior:

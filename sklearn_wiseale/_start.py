@@ -31,7 +31,9 @@ def column_scaling(moments: Moments, mode: str | None) -> Scaling:
     n_features = len(moments.mean)
     if mode is None:
         return Scaling(np.zeros(n_features), np.ones(n_features))
-    variance = moments.variance
+    # what rounding of the values leaves of a constant column is not variance
+    rounding = (10 * np.finfo(np.float64).eps * np.abs(moments.mean)) ** 2
+    variance = np.where(moments.variance > rounding, moments.variance, 0.0)
     if mode == "global":
         variance = np.full(n_features, variance.mean())
     return Scaling(moments.mean, np.where(variance > 0, np.sqrt(variance), 1.0))

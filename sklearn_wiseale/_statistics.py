@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, svd
 
 __all__ = ["Axes", "Moments", "principal_axes"]
 
 #: Up to this many columns the covariance matrix is held; beyond, its axes are found by iteration.
 COVARIANCE_COLUMNS = 2048
+#: Beyond, but with so few numbers in all, a singular value decomposition is as quick.
+_SVD_NUMBERS = 2**22
 _N_ITERATIONS = 6  # of the subspace iteration
 _OVERSAMPLING = 16  # additional directions in it
 
@@ -113,6 +115,11 @@ def principal_axes(
             covariance, subset_by_index=(len(scale) - n_axes, len(scale) - 1), driver="evr"
         )
         variance, directions = variance[::-1], vectors.T[::-1]
+    elif moments.count * len(scale) <= _SVD_NUMBERS:  # few numbers: exact
+        centred = np.concatenate(list(chunks())) - (moments.mean - shift) / scale
+        _, singular, directions = svd(centred, full_matrices=False)
+        variance = singular[:n_axes] ** 2 / moments.count
+        directions = directions[:n_axes]
     else:
         centre = (moments.mean - shift) / scale
         variance, directions = _subspace_iteration(centre, n_axes, chunks, rng)

@@ -8,14 +8,20 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._callbacks import BestState, ProgressBar, Schedule
+from ._callbacks import ProgressBar, with_defaults
 from ._data import Rows, chunk_length, dense
 from ._evidence import log_evidence, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
@@ -35,14 +41,17 @@ _PARTS: dict[str, dict[str, Any]] = {
 }
 _RESERVED_NET_PARAMS = {
     "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
-    "batch_size", "max_epochs", "lr", "iterator_train", "iterator_valid", "predict_nonlinearity",
+    "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
+    "predict_nonlinearity",
 }  # fmt: skip
 #: early_stopping="auto" holds rows out where there are at least and at most so many.
 _SELECT_ROWS = (40, 10_000)
-#: No more rows than this are held out.
+#: No more rows, and no more numbers, than these are held out.
 _MAX_HELD_OUT = 4096
+_MAX_HELD_OUT_NUMBERS = 2**24
 #: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
 _BOUND_ROWS = 1000
+_BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 3000
 _AUTO_EPOCHS = (10, 300)
@@ -102,8 +111,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         to 10,000 rows.
 
     validation_fraction : float, default=0.15
-        Share of the rows held out, drawn at random; at most 4,096 rows. Scaling and the PCA start
-        use all rows.
+        Share of the rows held out, drawn at random; at most 4,096 rows, fewer of very wide data.
+        Scaling and the PCA start use all rows.
 
     n_iter_no_change : int, default=30
         Epochs without improvement after which training stops.
@@ -112,7 +121,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Fall of the held-out loss, in nats, that counts as improvement.
 
     warm_start : bool, default=False
-        Let ``fit`` go on from the present weights and scaling.
+        Let ``fit`` go on from the present weights and scaling. Of the parameters that shape them
+        (n_components, likelihood, network, scale, precision) none may then change.
 
     device : str, default="auto"
         "auto" takes CUDA, then MPS, then the CPU; or any torch device.
@@ -159,7 +169,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     aggregate_kl_bounds_ : tuple (lower, upper, n_upper)
         Bounds on the divergence of the aggregate posterior from the prior, nats: "moment" over
-        the training rows (of ``partial_fit``: over the last chunk) and "jensen" over ``n_upper``
+        all rows of X (of ``partial_fit``: over the last chunk) and "jensen" over ``n_upper``
         of them drawn at random; on a sample it is still an upper bound in expectation.
 
     See Also
@@ -219,6 +229,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "net_params": [dict, None],
     }
     _doc_link_module = "sklearn_wiseale"
+    _built: dict[str, Any]  # what the fitted state was built from
 
     def __init__(
         self,
@@ -313,26 +324,25 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         with self._unchanged_on_error():
             parts = self._checked_parts()
             going_on = self.warm_start and hasattr(self, "net_")
-            if going_on and self.n_components != self.n_components_:
-                raise ValueError(
-                    f"n_components={self.n_components} cannot go on from a fit with "
-                    f"{self.n_components_} components. Use warm_start=False."
-                )
             X = self._validated(X, reset=not going_on)
             rng = check_random_state(self.random_state)
-            if not going_on:
+            split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
+            if going_on:
+                self._go_on(parts)
+            else:
                 self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
-            train, held_out = self._split(X, rng)
-            n_epochs = self._n_epochs(len(train))
-            self._train(train, held_out, n_epochs, horizon=True)
-            self._summarise(X, rng)
+            split_rng = np.random.RandomState(split_seed)
+            train, held_out = self._split(X, split_rng)
+            self._train(train, held_out, self._n_epochs(len(train)), horizon=True)
+            self._bound_aggregate(X, split_rng, _BOUND_ROWS)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Train for one pass over a chunk of rows.
 
-        The first chunk settles scaling and the PCA start, so it should be representative.
+        The first chunk settles scaling and the PCA start, so it should be representative: a
+        column that is constant in it is never scaled.
         The divergence is told the number of rows seen so far. No rows are held out.
 
         Parameters
@@ -362,37 +372,74 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             first = not hasattr(self, "net_")
             X = self._validated(X, reset=first)
             if first:
-                self._rng = check_random_state(self.random_state)
-                self._start(X, parts, self._rng)
+                self._start(X, parts, check_random_state(self.random_state))
+            else:
+                self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
-            self._summarise(X, np.random.RandomState(0))
+            self._bound_aggregate(X, np.random.RandomState(0), _BOUND_ROWS_OF_CHUNK)
         return self
 
     @contextmanager
-    def _unchanged_on_error(self) -> Any:
-        """Put the attributes back as they were if what is inside raises an error."""
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Put the attributes back as they were if what is inside raises an error.
+
+        An interrupt puts them back as long as training has not begun, and otherwise leaves a
+        usable estimator, trained so far.
+        """
         before = self.__dict__.copy()
         try:
             yield
-        except Exception:
-            self.__dict__ = before
+        except BaseException as error:
+            began = self.__dict__.get("history_") is not before.get("history_")
+            if isinstance(error, Exception) or not began:
+                self.__dict__ = before
             raise
 
-    def _checked_parts(self) -> tuple[Objective, Likelihood, Network]:
-        """Parameters checked, strings resolved: objective, likelihood, network."""
+    def _checked_parts(self) -> dict[str, Any]:
+        """Check all parameters; return copies of objective, likelihood, network, by name."""
         self._validate_params()
-        reserved = _RESERVED_NET_PARAMS.intersection(self.net_params or {})
+        net_params = self.net_params or {}
+        reserved = _RESERVED_NET_PARAMS.intersection(net_params)
         if reserved:
             raise ValueError(
                 "The 'net_params' parameter of WiSEALETransformer must not contain "
                 f"{sorted(reserved)}: the estimator sets them. Got {self.net_params!r} instead."
             )
+        if not isinstance(net_params.get("callbacks") or [], list):
+            raise ValueError(
+                "The 'net_params' parameter of WiSEALETransformer must give callbacks as a list. "
+                f"Got {net_params['callbacks']!r} instead."
+            )
         _device(self.device, self.precision)
-        parts = tuple(_resolved(name, getattr(self, name)) for name in _PARTS)
-        for part in parts:
+        parts = {name: clone(_resolved(name, getattr(self, name))) for name in _PARTS}
+        for part in parts.values():
             part.check_parameters()
+        if self.scale in ("feature", "global") and not parts["likelihood"].scalable:
+            raise ValueError(
+                "The 'scale' parameter of WiSEALETransformer must be 'auto' or None with the "
+                f"likelihood {parts['likelihood']!r}, whose data cannot be scaled. "
+                f"Got {self.scale!r} instead."
+            )
         return parts
+
+    def _go_on(self, parts: dict[str, Any]) -> None:
+        """Refuse what cannot change between calls; take over an objective that has changed."""
+        for name, built in self._built.items():
+            now = parts.get(name, getattr(self, name))
+            if joblib.hash(now) == joblib.hash(built):
+                continue
+            if name != "objective":
+                raise ValueError(
+                    f"The '{name}' parameter of WiSEALETransformer must stay {built!r} while "
+                    f"training goes on from a fitted state. Got {now!r} instead: set it back, or "
+                    "call fit with warm_start=False."
+                )
+            self.net_.criterion_ = self._divergence(now).to(self.net_.device)
+            self._built = {**self._built, name: now}
+
+    def _divergence(self, objective: Objective) -> torch.nn.Module:
+        return objective.build(self.n_features_in_, self.n_components)
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
@@ -417,18 +464,25 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"X must be numeric. These columns are not: {text}. Encode them first, for "
                 "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
             ) from error
-        _resolved("likelihood", self.likelihood).check_support(checked)
+        likelihood = (
+            _resolved("likelihood", self.likelihood) if reset else self._built["likelihood"]
+        )
+        likelihood.check_support(checked)
         return checked
 
-    def _start(self, X: Any, parts: tuple[Objective, Likelihood, Network], rng: Any) -> None:
+    def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
-        objective, likelihood, network = parts
-        n_features = X.shape[1]
-        moments = Moments(n_features)
-        for chunk in _dense_chunks(X):
-            moments.update(chunk)
-        mode = likelihood.natural_scale if self.scale == "auto" else self.scale
-        self._scaling = column_scaling(moments, mode)
+        moments = Moments(X.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for chunk in _dense_chunks(X):
+                moments.update(chunk)
+        if not np.isfinite(moments.variance).all():
+            raise ValueError(
+                "X must have variances that float64 can hold. Got values of the order of "
+                f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
+            )
+        likelihood = parts["likelihood"]
+        self._scaling = column_scaling(moments, _scale_mode(self.scale, likelihood))
         self._inverse_dtype = np.result_type(X.dtype, np.float32)
         axes = principal_axes(
             moments,
@@ -441,43 +495,46 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         with private_torch_rng(seed, torch.device("cpu")):
             module = build_module(
-                moments, self._scaling, axes, self.n_components, likelihood, network, dtype
+                moments,
+                self._scaling,
+                axes,
+                self.n_components,
+                likelihood,
+                parts["network"],
+                dtype,
             )
-        device = _device(self.device, self.precision)
-        self.net_ = self._build_net(module, objective, device, seed)
+            divergence = self._divergence(parts["objective"])
+        rate = self._learning_rate(self._batch_size(X.shape[0]))
+        self.net_ = self._build_net(module, divergence, rate, seed)
+        fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
+        self._built = {**fixed, **parts}
         self.n_components_ = self.n_components
         self.n_samples_seen_ = 0
+        self.history_: list[dict[str, float]] = []
 
     def _build_net(
-        self, module: VariationalModule, objective: Objective, device: torch.device, seed: int
+        self, module: VariationalModule, divergence: torch.nn.Module, rate: float, seed: int
     ) -> VariationalNet:
-        # the fused step: several times faster on small networks; torch has none for MPS float16
+        device = _device(self.device, self.precision)
         params: dict[str, Any] = {
             "optimizer": torch.optim.AdamW,
-            "optimizer__weight_decay": 1e-2,
-            "optimizer__fused": device.type in ("cpu", "cuda"),
             "verbose": 0,
-            "callbacks": [],
+            **(self.net_params or {}),
         }
-        params.update(self.net_params or {})
-        if not (
-            isinstance(params["optimizer"], type)
-            and issubclass(params["optimizer"], torch.optim.AdamW | torch.optim.Adam)
-        ):
-            params.pop("optimizer__fused")
-            if "optimizer__weight_decay" not in (self.net_params or {}):
-                params.pop("optimizer__weight_decay")
-        params["callbacks"] = [
-            ("schedule", Schedule()),
-            ("best_state", BestState(self.n_iter_no_change, self.tol)),
-            *(params["callbacks"] or []),
-        ]
+        if params["optimizer"] is torch.optim.AdamW:
+            params.setdefault("optimizer__weight_decay", 1e-2)
+            other = {f"optimizer__{name}" for name in ("foreach", "capturable", "differentiable")}
+            if not other.intersection(params):  # several times faster on small networks
+                params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
+        callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
         net = VariationalNet(
             module,
-            objective.build(self.n_features_in_, self.n_components),
+            divergence,
             seed=seed,
             autocast=self.precision == "bfloat16",
             device=str(device),
+            lr=rate,
+            callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
             **params,
         )
         return net.initialize()
@@ -490,7 +547,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             select = _SELECT_ROWS[0] <= n <= _SELECT_ROWS[1]
         if not select:
             return self._rows(X).make_resident(), None
-        n_held_out = min(max(1, round(self.validation_fraction * n)), _MAX_HELD_OUT)
+        most = min(_MAX_HELD_OUT, max(1, _MAX_HELD_OUT_NUMBERS // X.shape[1]))
+        n_held_out = min(max(1, round(self.validation_fraction * n)), most)
         if n_held_out >= n:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of n_samples={n} leaves no row "
@@ -501,13 +559,18 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self._rows(X, train).make_resident(), self._rows(X, held_out).make_resident()
 
     def _rows(self, X: Any, index: np.ndarray | None = None) -> Rows:
-        device = torch.device(self.net_.device)
+        device = torch.device(self._ready_net().device)
         return Rows(X, self._scaling, self._dtype, device, index)
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size != "auto":
             return min(int(self.batch_size), n)
         return int(np.clip(2 ** np.round(np.log2(n / 8)), 32, 256))
+
+    def _learning_rate(self, batch_size: int) -> float:
+        if self.learning_rate != "auto":
+            return float(self.learning_rate)
+        return 1e-3 * (batch_size / 64) ** 0.5
 
     def _n_epochs(self, n: int) -> int:
         if self.max_epochs != "auto":
@@ -516,31 +579,48 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return int(np.clip(np.ceil(_AUTO_STEPS / steps_per_epoch), *_AUTO_EPOCHS))
 
     def _train(self, rows: Rows, held_out: Rows | None, n_epochs: int, *, horizon: bool) -> None:
-        net = self.net_.to(_device(self.device, self.precision))
+        """Train, and report what came of it even when interrupted."""
+        net = self._ready_net()
         net.batch_size = self._batch_size(len(rows))
         callbacks = dict(net.callbacks_)
         if "schedule" in callbacks:
-            schedule = callbacks["schedule"]
-            rate = self.learning_rate
-            schedule.learning_rate = 1e-3 * (net.batch_size / 64) ** 0.5 if rate == "auto" else rate
-            schedule.horizon_ = n_epochs * -(-len(rows) // net.batch_size) if horizon else None
-        bars = [("progress", ProgressBar(n_epochs))] if self.verbose else []
-        net.callbacks_ = [item for item in net.callbacks_ if item[0] != "progress"] + bars
-        n_before = len(net.history)
-        net.train(rows, held_out, n_epochs, self.n_samples_seen_)
-        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
-        self.n_iter_ = len(net.history) if not horizon else len(net.history) - n_before
+            callbacks["schedule"].learning_rate = self._learning_rate(net.batch_size)
+            steps = n_epochs * -(-len(rows) // net.batch_size)
+            callbacks["schedule"].horizon_ = steps if horizon else None
+        if "best_state" in callbacks:
+            callbacks["best_state"].patience = self.n_iter_no_change
+            callbacks["best_state"].tol = self.tol
+        before, n_before = net.callbacks_, len(net.history)
+        if self.verbose:
+            net.callbacks_ = [*before[:-1], ("progress", ProgressBar(n_epochs)), before[-1]]
+        self.__dict__.pop("aggregate_kl_bounds_", None)
+        try:
+            net.train(rows, held_out, n_epochs, self.n_samples_seen_)
+        finally:
+            net.callbacks_ = before
+            new = [
+                {k: v for k, v in row.items() if k != "batches"} for row in net.history[n_before:]
+            ]
+            self.history_ = self.history_ + new
+            self.n_iter_ = len(new) if horizon else len(self.history_)
+            self._set_noise_scale()
 
-    def _summarise(self, X: Any, rng: np.random.RandomState) -> None:
-        """What is reported of the fit: noise in the units of X, bounds on the aggregate KL."""
+    def _set_noise_scale(self) -> None:
+        """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
+        self.__dict__.pop("noise_scale_", None)
         variance = getattr(self.net_.module_.likelihood, "noise_variance", None)
-        if variance is not None:
-            std = np.sqrt(variance.numpy(force=True).astype(np.float64)) * self._scaling.scale
-            self.noise_scale_ = float(std[0]) if np.ptp(std) == 0 else std
+        if variance is None:
+            return
+        std = np.sqrt(variance.numpy(force=True).astype(np.float64)) * self._scaling.scale
+        mode = _scale_mode(self._built["scale"], self._built["likelihood"])
+        self.noise_scale_ = std if variance.numel() > 1 or mode == "feature" else float(std[0])
+
+    def _bound_aggregate(self, X: Any, rng: np.random.RandomState, n_rows: int) -> None:
+        """Bounds on the divergence of the aggregate of all rows, the upper one of some of them."""
         mean, log_var = self._encode(X)
         chosen = np.arange(len(mean))
-        if len(mean) > _BOUND_ROWS:
-            chosen = np.sort(rng.choice(len(mean), _BOUND_ROWS, replace=False))
+        if len(mean) > n_rows:
+            chosen = np.sort(rng.choice(len(mean), n_rows, replace=False))
         self.aggregate_kl_bounds_ = AggregateKLBounds(
             aggregate_kl(mean, log_var, method="moment"),
             aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
@@ -634,8 +714,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Proposals are the Gaussians of curvature at the modes of p(z|x), found from the decoder;
         the draws are the same for every row and call, so that a row's score depends on the row
-        alone. The bound rises with ``n_draws`` in expectation. For a linear decoder it is exact up
-        to the share of draws that are taken wider, as a defence.
+        alone. The bound rises with ``n_draws`` in expectation. For a linear decoder and Gaussian
+        noise it is exact up to the share of draws that are taken wider, as a defence.
 
         Parameters
         ----------
@@ -671,10 +751,9 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         device = next(module.parameters()).device
         rows = Rows(X, self._scaling, self._dtype, device)
         noise = proposal_noise(int(n_draws), self.n_components_).to(device)
-        per_row = X.shape[1] * max(int(n_draws), 2 * self.n_components_)
         parts = []
         with torch.no_grad():
-            for x in rows.chunks(per_row):
+            for x in rows.chunks(draws=max(int(n_draws), 2 * self.n_components_)):
                 start = module.encode(x).mean
                 parts.append(log_evidence(module.decoder, module.likelihood, x, start, noise))
         log_likelihood, effective = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -756,6 +835,10 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return tags
 
 
+def _scale_mode(scale: str | None, likelihood: Likelihood) -> str | None:
+    return likelihood.natural_scale if scale == "auto" else scale
+
+
 def _resolved(name: str, part: Any) -> Any:
     """The part itself, or the defaults of the class that a string stands for."""
     return _PARTS[name][part]() if isinstance(part, str) else part
@@ -782,6 +865,11 @@ def _device(name: str, precision: str) -> torch.device:
             "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
             f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
         ) from error
+    if device.type == "mps" and precision == "float64":
+        raise ValueError(
+            "The 'precision' parameter of WiSEALETransformer must not be 'float64' on the device "
+            f"{name!r}, which has none. Got 'float64' instead."
+        )
     if device.type == "meta":
         raise ValueError(
             "The 'device' parameter of WiSEALETransformer must be a device that holds data. "
@@ -804,7 +892,10 @@ def _text_columns(X: Any) -> list[str]:
     text = []
     for name in getattr(X, "columns", ()):
         try:
-            np.asarray(X[name]).astype(np.float64)
+            values = np.asarray(X[name])
+            if values.dtype.kind in "mM":  # dates and durations
+                text.append(str(name))
+            values.astype(np.float64)
         except (ValueError, TypeError):
             text.append(str(name))
     return text

@@ -78,7 +78,7 @@ def aggregate_kl(
     if method == "monte_carlo":
         noise = check_random_state(random_state).standard_normal(mean.shape)
         z = torch.from_numpy(mean + np.exp(0.5 * log_var) * noise)
-    posterior = Posterior(torch.tensor(mean), torch.tensor(log_var))
+    posterior = Posterior(*(torch.tensor(part, device="cpu") for part in (mean, log_var)))
     return float(aggregate_kl_bound(posterior, method, z))
 
 

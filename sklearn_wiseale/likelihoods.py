@@ -56,6 +56,8 @@ class Likelihood(Part):
 
     #: Scaling of X that ``scale="auto"`` stands for: "feature", "global" or None.
     natural_scale: str | None = None
+    #: Whether scaled data still have a density; counts and probabilities do not.
+    scalable = False
 
     def check_support(self, X: Any) -> None:
         """Raise a ValueError when some of X, an array or a sparse matrix, has no density."""
@@ -101,7 +103,7 @@ class Gaussian(Likelihood):
     ----------
     noise : {"shared", "feature"} or float, default="shared"
         "shared" learns one variance for all scaled columns, "feature" one for each; a float is
-        a fixed standard deviation in scaled units.
+        a fixed standard deviation in scaled units, at least 1e-6.
 
     References
     ----------
@@ -116,9 +118,10 @@ class Gaussian(Likelihood):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "noise": [StrOptions({"shared", "feature"}), Interval(Real, 0, None, closed="neither")]
+        "noise": [StrOptions({"shared", "feature"}), Interval(Real, 1e-6, None, closed="left")]
     }
     natural_scale = "feature"
+    scalable = True
 
     def __init__(self, noise: str | float = "shared") -> None:
         self.noise = noise

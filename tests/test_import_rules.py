@@ -62,7 +62,7 @@ OUTSIDE = {
     "_parts": {"sklearn.base"},
     "_start": {"numpy", "torch"},
     "_statistics": {"numpy", "scipy"},
-    "_transformer": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
+    "_transformer": {"joblib", "numpy", "torch", "sklearn.base", "sklearn.utils"},
     "datasets": {"numpy", "sklearn.utils"},
     "diagnostics": {"numpy", "torch", "scipy", "sklearn.utils"},
     "likelihoods": {"numpy", "torch", _CHECKS},

@@ -218,19 +218,79 @@ def test_partial_fit_refuses_early_stopping():
 
 def test_warm_start_goes_on_and_refit_starts_anew():
     model = reducer(warm_start=True, early_stopping=False).fit(WINE)
-    loss = model.history_[-1]["train_loss"]
     model.fit(WINE)
     assert len(model.history_) == 6
     assert model.n_iter_ == 3
-    assert model.history_[-1]["train_loss"] < loss
+    assert model.history_[3]["train_loss"] < model.history_[0]["train_loss"]
     cold = model.set_params(warm_start=False).fit(WINE)
     assert len(cold.history_) == 3
 
 
-def test_warm_start_refuses_other_components():
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_components": 3},
+        {"likelihood": Gaussian(noise="feature")},
+        {"network": MLP(hidden=(8,))},
+        {"scale": "global"},
+        {"precision": "float64"},
+    ],
+)
+def test_going_on_refuses_what_would_need_a_new_start(method, change):
     model = reducer(warm_start=True).fit(WINE)
-    with pytest.raises(ValueError, match="n_components"):
-        model.set_params(n_components=3).fit(WINE)
+    codes = model.transform(WINE)
+    (name,) = change
+    with pytest.raises(ValueError, match=f"'{name}' parameter.*must stay.*Got.*warm_start=False"):
+        getattr(model.set_params(**change), method)(WINE)
+    np.testing.assert_array_equal(model.transform(WINE), codes)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_going_on_takes_over_a_changed_objective(method):
+    model = reducer(objective=WiSEALE(weight=1.0), warm_start=True).fit(WINE)
+    getattr(model.set_params(objective__weight=100.0, n_iter_no_change=7), method)(WINE)
+    assert model.net_.criterion_.weight == 100
+    assert dict(model.net_.callbacks_)["best_state"].patience == 7
+    getattr(model.set_params(objective="elbo"), method)(WINE)
+    assert model.net_.criterion_.kl_weight == 1
+
+
+def test_going_on_holds_out_the_same_rows(monkeypatch):
+    model = reducer(warm_start=True, early_stopping=True)
+    held_out, train = [], type(model)._train
+
+    def spy(self, rows, valid, *args, **kwargs):
+        held_out.append(valid.index)
+        return train(self, rows, valid, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "_train", spy)
+    model.fit(WINE).fit(WINE)
+    np.testing.assert_array_equal(*held_out)
+
+
+def test_training_goes_on_after_a_divergence():
+    model = reducer().partial_fit(WINE)
+    bad = WINE.copy()
+    bad[0, 0] = 1e30
+    with pytest.warns(ConvergenceWarning):
+        model.partial_fit(bad)
+    model.partial_fit(WINE)
+    assert np.isfinite(model.history_[-1]["train_loss"])
+
+
+def test_refit_leaves_nothing_of_the_fit_before():
+    model = reducer().fit(UNIT).set_params(likelihood="bernoulli").fit(UNIT)
+    assert not hasattr(model, "noise_scale_")
+
+
+def test_a_fitted_estimator_works_as_it_was_fitted():
+    """Parameters that are set after the fit say what the next fit does, no more."""
+    model = reducer().fit(WINE)
+    codes, scores = model.transform(WINE), model.score_samples(WINE)
+    model.set_params(likelihood="bernoulli", n_components=5, network=MLP(hidden=(3,)))
+    np.testing.assert_array_equal(model.transform(WINE), codes)
+    np.testing.assert_array_equal(model.score_samples(WINE), scores)
 
 
 def test_the_start_is_a_candidate():
@@ -260,6 +320,150 @@ def test_interrupt_is_not_swallowed():
 
     with pytest.raises(KeyboardInterrupt):
         reducer(net_params={"callbacks": [("interrupt", Interrupt())]}).fit(WINE)
+
+
+def interrupt_at(event, epoch):
+    from skorch.callbacks import Callback
+
+    def interrupt(self, net, **kwargs):
+        if len(net.history) == epoch:
+            raise KeyboardInterrupt
+
+    return type("Interrupt", (Callback,), {event: interrupt})()
+
+
+@pytest.mark.parametrize("event", ["on_batch_end", "on_epoch_end"])
+def test_interrupt_leaves_a_usable_estimator(event):
+    model = reducer().fit(UNIT)
+    model.set_params(net_params={"callbacks": [("interrupt", interrupt_at(event, 2))]})
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(WINE[:, :5])
+    assert model.n_features_in_ == model.noise_scale_.shape[0] == 5
+    assert model.n_iter_ == len(model.history_) == len(model.net_.history)
+    assert all("train_loss" in row for row in model.history_)
+    assert model.inverse_transform(model.transform(WINE[:, :5])).shape == (178, 5)
+
+
+def test_interrupt_before_training_leaves_the_fit_before(monkeypatch):
+    from sklearn_wiseale import _transformer
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    model = reducer().fit(WINE)
+    codes = model.transform(WINE)
+    monkeypatch.setattr(_transformer, "principal_axes", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(WINE[:, :5])
+    np.testing.assert_array_equal(model.transform(WINE), codes)
+
+
+def skorch_callbacks():
+    from skorch.callbacks import (
+        EpochScoring,
+        GradientNormClipping,
+        LRScheduler,
+        ParamMapper,
+        PrintLog,
+    )
+
+    quiet = PrintLog(sink=lambda _: None)
+    clips = [("first", GradientNormClipping(0.1)), ("second", GradientNormClipping(0.1))]
+    scoring = EpochScoring(lambda net, X, y=None: 1.0, name="one", use_caching=False)
+    return {
+        "print": [("print", quiet)],
+        "clip": clips,
+        "score": [("score", scoring)],
+        "freeze": [("freeze", ParamMapper("nothing*"))],
+        "schedule": [("steps", LRScheduler("StepLR", step_size=1, gamma=0.1))],
+    }
+
+
+@pytest.mark.parametrize("name", skorch_callbacks())
+def test_skorch_callbacks_work(name):
+    callbacks = skorch_callbacks()[name]
+    model = reducer(learning_rate=0.1, early_stopping=False, net_params={"callbacks": callbacks})
+    model.fit(WINE)
+    assert model.n_iter_ == 3
+    if name == "schedule":
+        rates = [group["lr"] for group in model.net_.optimizer_.param_groups]
+        assert rates == pytest.approx([0.1 * 0.1**3])
+
+
+@pytest.mark.parametrize(
+    "net_params",
+    [
+        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+        {"optimizer": torch.optim.Adam},
+        {"optimizer": torch.optim.NAdam},
+        {"optimizer__foreach": True},
+        {"optimizer__weight_decay": 0.5},
+        {"callbacks__schedule": None},
+    ],
+)
+def test_optimizers_through_net_params(net_params):
+    model = reducer(net_params=net_params, learning_rate=0.003).fit(WINE)
+    decay = model.net_.optimizer_.param_groups[0]["weight_decay"]
+    default = 0.0 if "optimizer" in net_params else 1e-2
+    assert decay == net_params.get("optimizer__weight_decay", default)
+    if "callbacks__schedule" in net_params:
+        assert model.net_.optimizer_.param_groups[0]["lr"] == 0.003
+
+
+def test_every_epoch_is_seen_by_the_users_callbacks():
+    from skorch.callbacks import Callback
+
+    seen = []
+
+    class Count(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(len(net.history))
+
+    params = {"callbacks": [("count", Count())]}
+    model = reducer(max_epochs=300, n_iter_no_change=2, net_params=params).fit(WINE)
+    assert model.n_iter_ < 300
+    assert len(seen) == model.n_iter_
+
+
+def test_layers_of_the_users_own_parts_leave_the_global_generators_alone():
+    class Trained(ELBO):
+        def build(self, n_features, n_components):
+            module = super().build(n_features, n_components)
+            module.extra = torch.nn.Linear(3, 3)
+            return module
+
+    class Noisy(MLP):
+        def build(self, *sizes):
+            encoder, decoder = super().build(*sizes)
+            encoder.layers.append(torch.nn.RReLU())
+            return encoder, decoder
+
+    before = torch.get_rng_state()
+    params = {"objective": Trained(), "network": Noisy(hidden=(8,))}
+    codes = [reducer(**params).fit_transform(WINE) for _ in range(2)]
+    np.testing.assert_array_equal(*codes)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_default_device_of_torch_does_not_matter():
+    expected = reducer().fit(WINE).score_samples(WINE)
+    torch.set_default_device("meta")
+    try:
+        scores = reducer().fit(WINE).score_samples(WINE)
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_pickle_from_another_device(fitted):
+    """What is pickled on an accelerator is on the CPU; here the device is one in name only."""
+    other = copy.deepcopy(fitted)
+    other.net_.device = "cuda"
+    again = pickle.loads(pickle.dumps(other))
+    assert again.net_.device == "cpu"
+    assert other.net_.device == "cuda"
+    np.testing.assert_array_equal(again.transform(WINE), fitted.transform(WINE))
+    again.partial_fit(WINE)
 
 
 def test_skorch_callbacks_through_net_params():
@@ -327,6 +531,32 @@ def test_columns_of_any_magnitude_and_constant_columns():
     assert np.isfinite(back).all()
     np.testing.assert_allclose(back[:, 2], 0.1, atol=0.2)
     assert np.isfinite(model.score(X))
+
+
+def test_columns_constant_but_for_rounding_are_constant():
+    X = WINE.copy()
+    X[:, 0] = np.nextafter(1e6, 1e6 + np.arange(len(X)) % 2)  # the last digit differs
+    assert reducer().fit(X)._scaling.scale[0] == 1
+
+
+def test_values_too_large_to_square_are_named():
+    with pytest.raises(ValueError, match="X must have variances"):
+        reducer().fit(WINE * 1e200)
+
+
+def test_noise_scale_is_per_column_where_the_scale_is():
+    same = np.tile(WINE[:, :1], (1, 3))
+    assert reducer().fit(same).noise_scale_.shape == (3,)
+    assert reducer(likelihood=Gaussian("feature"), scale=None).fit(same).noise_scale_.shape == (3,)
+    assert isinstance(reducer(scale="global").fit(same).noise_scale_, float)
+
+
+@pytest.mark.parametrize("n_features", [3000])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_wide_data(n_features, make, rng):
+    X = rng.standard_normal((60, 4)) @ rng.standard_normal((4, n_features))
+    model = reducer(4, scale="global").fit(make(X))
+    assert reconstruction_r2(model, X) > 0.99
 
 
 def test_more_components_than_features_and_rows():
@@ -512,6 +742,7 @@ BAD_PARAMETERS = [
     ("random_state", "seed"),
     ("net_params", {"module": None}),
     ("net_params", 3),
+    ("net_params", {"callbacks": "disable"}),
 ]
 
 
@@ -540,6 +771,18 @@ def test_bad_parameters_are_named(name, value, method):
 def test_bad_parameters_of_parts_are_named(part, message):
     with pytest.raises(ValueError, match=message):
         reducer(**part).fit(WINE)
+
+
+@pytest.mark.parametrize("scale", ["feature", "global"])
+def test_bernoulli_refuses_to_be_scaled(scale):
+    with pytest.raises(ValueError, match=f"'scale' parameter.*Bernoulli.*Got '{scale}'"):
+        reducer(likelihood="bernoulli", scale=scale).fit(UNIT)
+
+
+def test_dates_are_named():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "day": pd.to_datetime(["2020-01-01", "2020-01-02"])})
+    with pytest.raises(ValueError, match=r"\['day'\].*ColumnTransformer"):
+        reducer().fit(frame)
 
 
 def test_bernoulli_names_the_range_and_keeps_the_fitted_state():

@@ -58,10 +58,10 @@ def moment_kl(posterior: Posterior) -> Tensor:
     centre = mean.mean(dim=0)
     spread = torch.diag(log_var.exp().mean(dim=0).sqrt())
     root = torch.cat([spread, (mean - centre) / math.sqrt(len(mean))])  # S = root^T root
-    root = root if root.device.type == "mps" else root.double()  # which has no float64
+    root = (root.cpu() if root.device.type == "mps" else root).double()  # MPS has no float64
     half_log_det = torch.linalg.qr(root).R.diagonal().abs().log().sum()
     second_moment = root.square().sum() + centre.square().sum()
-    return (0.5 * (second_moment - mean.shape[1]) - half_log_det).to(mean.dtype)
+    return (0.5 * (second_moment - mean.shape[1]) - half_log_det).to(mean)
 
 
 def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None) -> Tensor:

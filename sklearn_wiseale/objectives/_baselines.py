@@ -23,7 +23,10 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     """
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     base = 2.0 * a.shape[1]
-    return torch.stack([s * base / (s * base + squared) for s in _KERNEL_SCALES]).sum(dim=0)
+    kernel = torch.zeros_like(squared)
+    for scale in _KERNEL_SCALES:
+        kernel = kernel + scale * base / (scale * base + squared)
+    return kernel
 
 
 def squared_mmd(z: Tensor, prior_sample: Tensor) -> Tensor:
