@@ -15,13 +15,13 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    clone,
 )
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import ProgressBar, with_defaults
+from ._checks import PARTS, check_count, check_parameters, check_rows, find_device, resolve
 from ._data import Rows, chunk_length, dense
 from ._evidence import log_evidence, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
@@ -34,16 +34,6 @@ from .objectives import OBJECTIVES, Objective
 
 __all__ = ["AggregateKLBounds", "WiSEALETransformer"]
 
-_PARTS: dict[str, dict[str, Any]] = {
-    "objective": OBJECTIVES,
-    "likelihood": LIKELIHOODS,
-    "network": NETWORKS,
-}
-_RESERVED_NET_PARAMS = {
-    "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
-    "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
-    "predict_nonlinearity",
-}  # fmt: skip
 #: early_stopping="auto" holds rows out where there are at least and at most so many.
 _SELECT_ROWS = (40, 10_000)
 #: No more rows, and no more numbers, than these are held out.
@@ -291,8 +281,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         for key in params:
             name, _, inner = key.partition("__")
             part = params.get(name, getattr(self, name, None))
-            if inner and name in _PARTS and isinstance(part, str):
-                example = _PARTS[name].get(part, next(iter(_PARTS[name].values()))).__name__
+            if inner and name in PARTS and isinstance(part, str):
+                example = PARTS[name].get(part, next(iter(PARTS[name].values()))).__name__
                 raise ValueError(
                     f"{key!r} cannot be set while {name}={part!r} is a string, which stands for "
                     f"the defaults. Pass an object, for instance {name}={example}()."
@@ -322,7 +312,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             If a parameter or X is not what is allowed; a fitted state is then left as it was.
         """
         with self._unchanged_on_error():
-            parts = self._checked_parts()
+            parts = check_parameters(self)
             going_on = self.warm_start and hasattr(self, "net_")
             X = self._validated(X, reset=not going_on)
             rng = check_random_state(self.random_state)
@@ -363,7 +353,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             If a parameter or X is not what is allowed, or with ``early_stopping=True``.
         """
         with self._unchanged_on_error():
-            parts = self._checked_parts()
+            parts = check_parameters(self)
             if self.early_stopping is True:
                 raise ValueError(
                     "partial_fit does not support early_stopping=True: there is no held-out set. "
@@ -396,33 +386,6 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 self.__dict__ = before
             raise
 
-    def _checked_parts(self) -> dict[str, Any]:
-        """Check all parameters; return copies of objective, likelihood, network, by name."""
-        self._validate_params()
-        net_params = self.net_params or {}
-        reserved = _RESERVED_NET_PARAMS.intersection(net_params)
-        if reserved:
-            raise ValueError(
-                "The 'net_params' parameter of WiSEALETransformer must not contain "
-                f"{sorted(reserved)}: the estimator sets them. Got {self.net_params!r} instead."
-            )
-        if not isinstance(net_params.get("callbacks") or [], list):
-            raise ValueError(
-                "The 'net_params' parameter of WiSEALETransformer must give callbacks as a list. "
-                f"Got {net_params['callbacks']!r} instead."
-            )
-        _device(self.device, self.precision)
-        parts = {name: clone(_resolved(name, getattr(self, name))) for name in _PARTS}
-        for part in parts.values():
-            part.check_parameters()
-        if self.scale in ("feature", "global") and not parts["likelihood"].scalable:
-            raise ValueError(
-                "The 'scale' parameter of WiSEALETransformer must be 'auto' or None with the "
-                f"likelihood {parts['likelihood']!r}, whose data cannot be scaled. "
-                f"Got {self.scale!r} instead."
-            )
-        return parts
-
     def _go_on(self, parts: dict[str, Any]) -> None:
         """Refuse what cannot change between calls; take over an objective that has changed."""
         for name, built in self._built.items():
@@ -442,33 +405,11 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return objective.build(self.n_features_in_, self.n_components)
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
-        """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
-        if isinstance(X, torch.Tensor):
-            X = X.numpy(force=True)
-        try:
-            checked = validate_data(
-                self,
-                X,
-                reset=reset,
-                accept_sparse="csr",
-                dtype="numeric",
-                ensure_min_samples=2 if reset else 1,
-            )
-            if checked.dtype.kind == "O":  # polars columns of several types
-                checked = check_array(checked, dtype=np.float64)
-        except (ValueError, TypeError) as error:
-            text = _text_columns(X)
-            if not text:
-                raise
-            raise ValueError(
-                f"X must be numeric. These columns are not: {text}. Encode them first, for "
-                "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
-            ) from error
-        likelihood = (
-            _resolved("likelihood", self.likelihood) if reset else self._built["likelihood"]
-        )
-        likelihood.check_support(checked)
-        return checked
+        """X checked, as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
+        X = check_rows(self, X, reset=reset)
+        fitted = None if reset else self._built["likelihood"]
+        (fitted or resolve("likelihood", self.likelihood)).check_support(X)
+        return X
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
@@ -482,7 +423,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
             )
         likelihood = parts["likelihood"]
-        self._scaling = column_scaling(moments, _scale_mode(self.scale, likelihood))
+        self._scaling = column_scaling(moments, likelihood.scale_mode(self.scale))
         self._inverse_dtype = np.result_type(X.dtype, np.float32)
         axes = principal_axes(
             moments,
@@ -515,7 +456,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _build_net(
         self, module: VariationalModule, divergence: torch.nn.Module, rate: float, seed: int
     ) -> VariationalNet:
-        device = _device(self.device, self.precision)
+        device = find_device(self.device, self.precision)
         params: dict[str, Any] = {
             "optimizer": torch.optim.AdamW,
             "verbose": 0,
@@ -612,7 +553,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if variance is None:
             return
         std = np.sqrt(variance.numpy(force=True).astype(np.float64)) * self._scaling.scale
-        mode = _scale_mode(self._built["scale"], self._built["likelihood"])
+        mode = self._built["likelihood"].scale_mode(self._built["scale"])
         self.noise_scale_ = std if variance.numel() > 1 or mode == "feature" else float(std[0])
 
     def _bound_aggregate(self, X: Any, rng: np.random.RandomState, n_rows: int) -> None:
@@ -699,10 +640,9 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             In the units of X.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"n_samples must be an int >= 1. Got {n_samples!r}.")
+        n_samples = check_count("n_samples", n_samples)
         rng = check_random_state(random_state)
-        Z = rng.standard_normal((int(n_samples), self.n_components_))
+        Z = rng.standard_normal((n_samples, self.n_components_))
         device = self._ready_net().device
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         return self._decoded(Z, lambda likelihood, output: likelihood.sample(output, generator))
@@ -742,22 +682,21 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         arXiv:1509.00519, equation 8.
         """
         X = self._checked(X)
-        if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
-            raise ValueError(f"n_draws must be an int >= 1. Got {n_draws!r}.")
+        n_draws = check_count("n_draws", n_draws)
         net = self._ready_net()
         module = net.module_
         if torch.device(net.device).type == "mps":  # has no float64, which the weights need
             module = copy.deepcopy(module).cpu()
         device = next(module.parameters()).device
         rows = Rows(X, self._scaling, self._dtype, device)
-        noise = proposal_noise(int(n_draws), self.n_components_).to(device)
+        noise = proposal_noise(n_draws, self.n_components_).to(device)
         parts = []
         with torch.no_grad():
-            for x in rows.chunks(draws=max(int(n_draws), 2 * self.n_components_)):
+            for x in rows.chunks(draws=max(n_draws, 2 * self.n_components_)):
                 start = module.encode(x).mean
                 parts.append(log_evidence(module.decoder, module.likelihood, x, start, noise))
-        log_likelihood, effective = (torch.cat(part) for part in zip(*parts, strict=True))
-        log_likelihood = (log_likelihood + self._scaling.log_det).to(self._dtype).numpy(force=True)
+        evidence, effective = (torch.cat(part) for part in zip(*parts, strict=True))
+        log_likelihood = (evidence + self._scaling.log_det).to(self._dtype).numpy(force=True)
         if not return_effective:
             return log_likelihood
         return log_likelihood, effective.to(self._dtype).numpy(force=True)
@@ -788,7 +727,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _ready_net(self) -> VariationalNet:
         """The net, on the device that is asked for now: an estimator may have been moved."""
-        return self.net_.to(_device(self.device, self.precision))
+        return self.net_.to(find_device(self.device, self.precision))
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -835,67 +774,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return tags
 
 
-def _scale_mode(scale: str | None, likelihood: Likelihood) -> str | None:
-    return likelihood.natural_scale if scale == "auto" else scale
-
-
-def _resolved(name: str, part: Any) -> Any:
-    """The part itself, or the defaults of the class that a string stands for."""
-    return _PARTS[name][part]() if isinstance(part, str) else part
-
-
-def _device(name: str, precision: str) -> torch.device:
-    """The device that a name stands for.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here, or it cannot compute in that precision.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        mps = torch.backends.mps.is_available() and precision != "float64"
-        return torch.device("mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)  # a device of that kind may still be missing
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
-            f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
-        ) from error
-    if device.type == "mps" and precision == "float64":
-        raise ValueError(
-            "The 'precision' parameter of WiSEALETransformer must not be 'float64' on the device "
-            f"{name!r}, which has none. Got 'float64' instead."
-        )
-    if device.type == "meta":
-        raise ValueError(
-            "The 'device' parameter of WiSEALETransformer must be a device that holds data. "
-            f"Got {name!r} instead."
-        )
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    return device
-
-
 def _dense_chunks(X: Any) -> Iterator[np.ndarray]:
     """Rows of X in float64 chunks."""
     step = chunk_length(X.shape[1])
     for start in range(0, X.shape[0], step):
         yield dense(X[start : start + step])
-
-
-def _text_columns(X: Any) -> list[str]:
-    """Names of a dataframe's columns that are not numbers."""
-    text = []
-    for name in getattr(X, "columns", ()):
-        try:
-            values = np.asarray(X[name])
-            if values.dtype.kind in "mM":  # dates and durations
-                text.append(str(name))
-            values.astype(np.float64)
-        except (ValueError, TypeError):
-            text.append(str(name))
-    return text

@@ -59,6 +59,10 @@ class Likelihood(Part):
     #: Whether scaled data still have a density; counts and probabilities do not.
     scalable = False
 
+    def scale_mode(self, scale: str | None) -> str | None:
+        """What the estimator's parameter ``scale`` means for this likelihood."""
+        return self.natural_scale if scale == "auto" else scale
+
     def check_support(self, X: Any) -> None:
         """Raise a ValueError when some of X, an array or a sparse matrix, has no density."""
 

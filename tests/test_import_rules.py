@@ -16,6 +16,7 @@ ROOT = Path(sklearn_wiseale.__file__).parent
 INSIDE = {
     "__init__": {"_transformer"},
     "_callbacks": set(),
+    "_checks": {"likelihoods", "networks", "objectives"},
     "_data": set(),
     "_evidence": {"likelihoods"},
     "_net": {"_callbacks", "_data", "likelihoods", "objectives._base"},
@@ -24,6 +25,7 @@ INSIDE = {
     "_statistics": set(),
     "_transformer": {
         "_callbacks",
+        "_checks",
         "_data",
         "_evidence",
         "_net",
@@ -56,6 +58,7 @@ _CHECKS = "sklearn.utils._param_validation"
 OUTSIDE = {
     "__init__": set(),
     "_callbacks": {"torch", "skorch", "tqdm", "sklearn.exceptions"},
+    "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
     "_data": {"numpy", "torch"},
     "_evidence": {"torch"},
     "_net": {"numpy", "torch", "skorch"},
@@ -151,7 +154,7 @@ def test_imports_have_one_direction():
     [
         ("skorch", {"_net", "_callbacks"}),
         ("tqdm", {"_callbacks"}),
-        ("sklearn.base", {"_parts", "_transformer"}),
+        ("sklearn.base", {"_checks", "_parts", "_transformer"}),
         ("matplotlib", set()),
     ],
 )

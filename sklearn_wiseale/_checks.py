@@ -1,0 +1,151 @@
+"""What the estimator is given: parameters, parts, a device, rows. Everything is checked here."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from .likelihoods import LIKELIHOODS
+from .networks import NETWORKS
+from .objectives import OBJECTIVES
+
+__all__ = ["PARTS", "check_count", "check_parameters", "check_rows", "find_device", "resolve"]
+
+PARTS: dict[str, dict[str, Any]] = {
+    "objective": OBJECTIVES,
+    "likelihood": LIKELIHOODS,
+    "network": NETWORKS,
+}
+_RESERVED_NET_PARAMS = {
+    "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
+    "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
+    "predict_nonlinearity",
+}  # fmt: skip
+
+
+def resolve(name: str, part: Any) -> Any:
+    """The part itself, or the defaults of the class that a string stands for."""
+    return PARTS[name][part]() if isinstance(part, str) else part
+
+
+def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
+    """Check all parameters; return copies of objective, likelihood, network, by name.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter, what is allowed and the value given.
+    """
+    estimator._validate_params()
+    net_params = estimator.net_params or {}
+    reserved = _RESERVED_NET_PARAMS.intersection(net_params)
+    if reserved:
+        raise ValueError(
+            "The 'net_params' parameter of WiSEALETransformer must not contain "
+            f"{sorted(reserved)}: the estimator sets them. Got {estimator.net_params!r} instead."
+        )
+    if not isinstance(net_params.get("callbacks") or [], list):
+        raise ValueError(
+            "The 'net_params' parameter of WiSEALETransformer must give callbacks as a list. "
+            f"Got {net_params['callbacks']!r} instead."
+        )
+    find_device(estimator.device, estimator.precision)
+    parts = {name: clone(resolve(name, getattr(estimator, name))) for name in PARTS}
+    for part in parts.values():
+        part.check_parameters()
+    if estimator.scale in ("feature", "global") and not parts["likelihood"].scalable:
+        raise ValueError(
+            "The 'scale' parameter of WiSEALETransformer must be 'auto' or None with the "
+            f"likelihood {parts['likelihood']!r}, whose data cannot be scaled. "
+            f"Got {estimator.scale!r} instead."
+        )
+    return parts
+
+
+def find_device(name: str, precision: str) -> torch.device:
+    """The device that a name stands for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here, or it cannot compute in that precision.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        mps = torch.backends.mps.is_available() and precision != "float64"
+        return torch.device("mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # a device of that kind may still be missing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
+            f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
+        ) from error
+    if device.type == "mps" and precision == "float64":
+        raise ValueError(
+            "The 'precision' parameter of WiSEALETransformer must not be 'float64' on the device "
+            f"{name!r}, which has none. Got 'float64' instead."
+        )
+    if device.type == "meta":
+        raise ValueError(
+            "The 'device' parameter of WiSEALETransformer must be a device that holds data. "
+            f"Got {name!r} instead."
+        )
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
+    if isinstance(X, torch.Tensor):
+        X = X.numpy(force=True)
+    try:
+        checked = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype="numeric",
+            ensure_min_samples=2 if reset else 1,
+        )
+        if checked.dtype.kind == "O":  # polars columns of several types
+            checked = check_array(checked, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        text = text_columns(X)
+        if not text:
+            raise
+        raise ValueError(
+            f"X must be numeric. These columns are not: {text}. Encode them first, for "
+            "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
+        ) from error
+    return checked
+
+
+def text_columns(X: Any) -> list[str]:
+    """Names of a dataframe's columns that are not numbers."""
+    text = []
+    for name in getattr(X, "columns", ()):
+        try:
+            values = np.asarray(X[name])
+            if values.dtype.kind in "mM":  # dates and durations
+                text.append(str(name))
+            values.astype(np.float64)
+        except (ValueError, TypeError):
+            text.append(str(name))
+    return text
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return value if it is an int >= 1; else raise a ValueError that names it."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an int >= 1. Got {value!r}.")
+    return int(value)
