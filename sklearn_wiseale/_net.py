@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -147,8 +147,8 @@ class VariationalNet(NeuralNet):
     def averaged_weights(self) -> Iterator[None]:
         """Inside, the weights are their running average over the last steps, if there is one.
 
-        Averages generalise better than the last step (Polyak and Juditsky 1992); they are kept
-        where held-out rows choose the state that is given back.
+        Averages depend less on the last batches (Polyak and Juditsky 1992); they are kept where
+        held-out rows choose the state that is given back.
         """
         if self.average_ is None:
             yield
@@ -286,18 +286,15 @@ class VariationalNet(NeuralNet):
     @torch.no_grad()
     def posterior(self, rows: Rows) -> Posterior:
         """Posteriors of all rows, on the device, in chunks of bounded memory."""
-        return self._by_chunks(lambda x: _in_dtype(self.module_.encode(x), x.dtype), rows.chunks())
+        with self._precision():
+            parts = [_in_dtype(self.module_.encode(x), x.dtype) for x in rows.chunks()]
+        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Outputs of the decoder for all rows of z."""
         with self._precision():
             return self.module_.decoder(z).to(z.dtype)
-
-    def _by_chunks(self, encode: Callable[[Tensor], Posterior], chunks: Any) -> Posterior:
-        with self._precision():
-            parts = [encode(chunk) for chunk in chunks]
-        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.autocast:

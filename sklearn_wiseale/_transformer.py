@@ -50,7 +50,7 @@ _AUTO_EPOCHS = (10, 300)
 class AggregateKLBounds(NamedTuple):
     """Bounds on KL(aggregate posterior || prior) in nats."""
 
-    lower: float  # "moment", over all training rows
+    lower: float  # "moment", over all rows
     upper: float  # "jensen", over n_upper of them
     n_upper: int
 
@@ -465,7 +465,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if params["optimizer"] is torch.optim.AdamW:
             params.setdefault("optimizer__weight_decay", 1e-2)
             other = {f"optimizer__{name}" for name in ("foreach", "capturable", "differentiable")}
-            if not other.intersection(params):  # several times faster on small networks
+            if not other.intersection(params):  # which exclude the fused step
                 params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
         callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
         net = VariationalNet(

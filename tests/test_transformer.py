@@ -108,7 +108,7 @@ def test_score_near_that_of_pca_where_the_data_are_gaussian(rng):
     X = rng.standard_normal((2000, 3)) @ rng.standard_normal((3, 8)) * 5 + 3
     X += 0.3 * rng.standard_normal(X.shape)
     model = WiSEALETransformer(3, scale="global", max_epochs=10, random_state=0).fit(X)
-    assert model.score(X) == pytest.approx(PCA(3).fit(X).score(X), abs=0.5)
+    assert model.score(X) == pytest.approx(PCA(3).fit(X).score(X), abs=0.1)
 
 
 def test_score_is_a_density_in_the_units_of_x(fitted):
@@ -529,7 +529,7 @@ def test_columns_of_any_magnitude_and_constant_columns():
     model = reducer().fit(X)
     back = model.inverse_transform(model.transform(X))
     assert np.isfinite(back).all()
-    np.testing.assert_allclose(back[:, 2], 0.1, atol=0.2)
+    np.testing.assert_allclose(back[:, 2], 0.1, atol=0.01)
     assert np.isfinite(model.score(X))
 
 
