@@ -105,12 +105,20 @@ class VariationalNet(NeuralNet):
         order, noise = np.random.SeedSequence(self.seed).generate_state(2).tolist()
         self.order_generator_ = torch.Generator().manual_seed(order)
         self.noise_generator_ = torch.Generator(self.device).manual_seed(noise)
-        self.n_samples_ = 0
+        self.n_samples_ = self.first_row_ = 0
         return self
 
     # training -----------------------------------------------------------------------------
 
-    def train(self, rows: Rows, held_out: Rows | None, epochs: int, n_samples: int) -> None:
+    def train(
+        self,
+        rows: Rows,
+        held_out: Rows | None,
+        epochs: int,
+        *,
+        n_samples: int,
+        first_row: int = 0,
+    ) -> None:
         """Train for some epochs, going on from the present state.
 
         Parameters
@@ -124,8 +132,14 @@ class VariationalNet(NeuralNet):
 
         n_samples : int
             N, the size of the whole data set, which the divergence may use.
+
+        first_row : int, default=0
+            Number of the first of these rows among all that training has seen since it began;
+            0 is a beginning, at which the divergence forgets other rows.
         """
-        self.n_samples_ = n_samples
+        self.n_samples_, self.first_row_ = n_samples, first_row
+        if first_row == 0 and hasattr(self.criterion_, "reset"):
+            self.criterion_.reset()
         if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
             self._initialize_optimizer()
         self.average_ = None
@@ -254,7 +268,7 @@ class VariationalNet(NeuralNet):
             output = module.decoder(z).to(x.dtype)
         module.likelihood.update(x, output)
         reconstruction = -module.likelihood.log_prob(x, output).mean()
-        batch = Batch(index, self.n_samples_, True, self.noise_generator_)
+        batch = Batch(index + self.first_row_, self.n_samples_, True, self.noise_generator_)
         return Terms(reconstruction, self.criterion_(posterior, z, batch))
 
     @torch.no_grad()

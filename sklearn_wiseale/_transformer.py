@@ -536,7 +536,9 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             net.callbacks_ = [*before[:-1], ("progress", ProgressBar(n_epochs)), before[-1]]
         self.__dict__.pop("aggregate_kl_bounds_", None)
         try:
-            net.train(rows, held_out, n_epochs, self.n_samples_seen_)
+            seen = self.n_samples_seen_
+            first_row = 0 if horizon else seen - len(rows)
+            net.train(rows, held_out, n_epochs, n_samples=seen, first_row=first_row)
         finally:
             net.callbacks_ = before
             new = [

@@ -54,7 +54,8 @@ def test_aggregate_kl_is_a_float_whatever_holds_the_numbers(make_posterior, meth
 def test_aggregate_kl_does_not_depend_on_the_size_of_blocks(monkeypatch, make_posterior, method):
     posterior = make_posterior(25, 2)
     expected = aggregate_kl(*posterior, method=method, random_state=0)
-    monkeypatch.setattr(_overlap, "_BLOCK_ELEMENTS", 130)
+    monkeypatch.setattr(_overlap, "_PLAIN_NUMBERS", 0)
+    monkeypatch.setattr(_overlap, "_TILE", 130)
     value = aggregate_kl(*posterior, method=method, random_state=0)
     assert value == pytest.approx(expected, rel=1e-12)
 

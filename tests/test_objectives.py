@@ -18,7 +18,6 @@ from sklearn_wiseale.objectives import (
     Posterior,
     WassersteinMMD,
     WiSEALE,
-    _overlap,
     log_mean_overlap,
 )
 from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
@@ -123,118 +122,6 @@ def numpy_mixture(seed, n, k):
 
 def as_posterior(mean, log_var):
     return Posterior(torch.as_tensor(mean), torch.as_tensor(log_var))
-
-
-# the overlap ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [1, 2, 5])
-@pytest.mark.parametrize("weights", [None, "columns", "pairs"])
-def test_overlap_equals_the_dense_reference(rng, make_posterior, k, weights):
-    rows, columns = make_posterior(5, k), make_posterior(7, k)
-    log_weights = np.full(7, -math.log(7))
-    if weights is not None:
-        shape = (7,) if weights == "columns" else (5, 7)
-        log_weights = np.log(rng.dirichlet(np.ones(7), size=shape[:-1]))
-    given = None if weights is None else torch.from_numpy(log_weights)
-    value = log_mean_overlap(*rows, *columns, log_weights=given)
-    arrays = [tensor.numpy() for tensor in (*rows, *columns)]
-    expected = logsumexp(dense_overlaps(*arrays) + log_weights, axis=1)
-    np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 6])
-def test_overlap_without_columns_is_the_square_case(make_posterior, n):
-    posterior = make_posterior(n, 3)
-    arrays = [tensor.numpy() for tensor in posterior]
-    expected = logsumexp(dense_overlaps(*arrays, *arrays), axis=1) - math.log(n)
-    np.testing.assert_allclose(log_mean_overlap(*posterior).numpy(), expected, rtol=1e-12)
-
-
-def test_overlap_of_points_is_the_density_of_the_columns(make_posterior):
-    columns = make_posterior(4, 2)
-    z = make_posterior(6, 2).mean
-    value = log_mean_overlap(z, torch.full_like(z, -math.inf), *columns)
-    mean, log_var = (tensor.numpy() for tensor in columns)
-    densities = [
-        multivariate_normal(m, np.diag(np.exp(v))).pdf(z.numpy())
-        for m, v in zip(mean, log_var, strict=True)
-    ]
-    np.testing.assert_allclose(value.numpy(), np.log(np.mean(densities, axis=0)), rtol=1e-12)
-
-
-def test_overlap_with_a_column_of_no_weight_is_the_overlap_without_it(make_posterior):
-    rows, columns = make_posterior(4, 2), make_posterior(5, 2)
-    log_weights = torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0], dtype=torch.float64).log()
-    tensors = leaves(*rows, *columns)
-    value = log_mean_overlap(*tensors, log_weights=log_weights)
-    expected = log_mean_overlap(*rows, columns.mean[:4], columns.log_var[:4])
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
-    gradients = torch.autograd.grad(value.sum(), tensors)
-    assert all(torch.isfinite(gradient).all() for gradient in gradients)
-
-
-@pytest.mark.parametrize("elements", [1, 13, 40, 10**9])
-@pytest.mark.parametrize("weights", [None, "columns", "pairs"])
-def test_overlap_does_not_depend_on_the_size_of_blocks(
-    monkeypatch, make_posterior, elements, weights
-):
-    tensors = [*make_posterior(9, 2), *make_posterior(6, 2)]
-    log_weights = None
-    if weights is not None:
-        free = make_posterior(9, 6).mean
-        log_weights = torch.log_softmax(free if weights == "pairs" else free[0], dim=-1)
-        tensors.append(log_weights)
-
-    def value_and_gradients():
-        free = leaves(*tensors)
-        value = log_mean_overlap(*free)
-        return value, *torch.autograd.grad(value.square().sum(), free)
-
-    expected = value_and_gradients()
-    monkeypatch.setattr(_overlap, "_BLOCK_ELEMENTS", elements)
-    for given, wanted in zip(value_and_gradients(), expected, strict=True):
-        torch.testing.assert_close(given, wanted, rtol=1e-11, atol=1e-13)
-
-
-def test_overlap_has_the_right_gradient_for_every_argument(make_posterior):
-    log_weights = torch.log_softmax(make_posterior(4, 5).mean, dim=1)
-    arguments = leaves(*make_posterior(4, 3), *make_posterior(5, 3), log_weights)
-    assert torch.autograd.gradcheck(log_mean_overlap, arguments)
-    assert torch.autograd.gradcheck(log_mean_overlap, leaves(*make_posterior(4, 3)))
-
-
-def test_overlap_keeps_the_precision_of_its_arguments(make_posterior):
-    posterior = make_posterior(8, 3)
-    single = log_mean_overlap(*(tensor.float() for tensor in posterior))
-    assert single.dtype == torch.float32
-    torch.testing.assert_close(single.double(), log_mean_overlap(*posterior), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"mean": torch.zeros(3)}, r"mean must have shape \(M, K\).* Got \(3,\)"),
-        ({"mean": torch.zeros(0, 2)}, r"mean must have shape .* Got \(0, 2\)"),
-        ({"log_var": torch.zeros(3, 1)}, r"log_var must have .*\(3, 2\). Got \(3, 1\)"),
-        ({"other_mean": None}, "other_mean and other_log_var .* Got other_mean=None"),
-        ({"other_log_var": None}, "other_mean and other_log_var .* Got other_log_var=None"),
-        ({"other_mean": torch.zeros(4, 3)}, r"other_mean must have shape \(A, 2\).* Got \(4, 3\)"),
-        ({"other_mean": torch.zeros(0, 2)}, r"other_mean must have shape .* Got \(0, 2\)"),
-        ({"other_log_var": torch.zeros(5, 2)}, r"other_log_var must .*\(4, 2\). Got \(5, 2\)"),
-        ({"log_weights": torch.zeros(3)}, r"log_weights must .*\(4,\) or \(3, 4\). Got \(3,\)"),
-        ({"log_weights": torch.zeros(4, 3)}, r"log_weights must .*\(3, 4\). Got \(4, 3\)"),
-    ],
-)
-def test_overlap_refuses_shapes_that_do_not_fit(arguments, message):
-    fitting = {
-        "mean": torch.zeros(3, 2),
-        "log_var": torch.zeros(3, 2),
-        "other_mean": torch.zeros(4, 2),
-        "other_log_var": torch.zeros(4, 2),
-    }
-    with pytest.raises(ValueError, match=message):
-        log_mean_overlap(**{**fitting, **arguments})
 
 
 # the bounds -----------------------------------------------------------------------------------

@@ -22,14 +22,16 @@ where only the first term lacks a closed form. Four estimates of it, ordered whe
 from __future__ import annotations
 
 import math
-from typing import Any
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import torch
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
+from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
-from ._overlap import log_mean_overlap
+from ._overlap import log_mean_overlap, log_mean_overlap_with_constants
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
@@ -38,6 +40,7 @@ BOUNDS = ("jensen", "renyi", "moment", "monte_carlo")
 # weight="auto": a share of the weight D / K at which codes collapse, and its upper limit
 _AUTO_SHARE = 0.08
 _MAX_AUTO_WEIGHT = 10.0
+_AUTO_WIDTH = 4096
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
@@ -47,17 +50,21 @@ def cross_entropy(posterior: Posterior) -> Tensor:
     return 0.5 * (mean.shape[1] * math.log(2 * math.pi) + second_moment)
 
 
-def moment_kl(posterior: Posterior) -> Tensor:
+def moment_kl(posterior: Posterior, weights: Tensor | None = None) -> Tensor:
     """KL of the Gaussian with the aggregate's mean and covariance: a scalar, nats.
+
+    Weights, (n,), sum to 1; by default they are equal.
 
     The posteriors' own variances keep the covariance S positive definite even when there are
     fewer rows than components, where the covariance of draws would be singular. S is never
     formed: the QR decomposition of a root of it, in float64, keeps digits that S would lose.
     """
     mean, log_var = posterior
-    centre = mean.mean(dim=0)
-    spread = torch.diag(log_var.exp().mean(dim=0).sqrt())
-    root = torch.cat([spread, (mean - centre) / math.sqrt(len(mean))])  # S = root^T root
+    if weights is None:
+        weights = mean.new_full((len(mean),), 1 / len(mean))
+    centre = weights @ mean
+    spread = torch.diag((weights @ log_var.exp()).sqrt())
+    root = torch.cat([spread, weights.sqrt()[:, None] * (mean - centre)])  # S = root^T root
     root = (root.cpu() if root.device.type == "mps" else root).double()  # MPS has no float64
     half_log_det = torch.linalg.qr(root).R.diagonal().abs().log().sum()
     second_moment = root.square().sum() + centre.square().sum()
@@ -97,16 +104,144 @@ def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None
 
 
 class AggregateKL(nn.Module):
-    """``weight`` times a bound on KL(aggregate posterior || prior), over the batch."""
+    r"""``weight`` times a bound on KL(aggregate posterior || prior).
 
-    def __init__(self, bound: str, weight: float) -> None:
+    In training, the aggregate is that of a batch of n rows and of ``width`` - n posteriors of
+    earlier batches, held in a bank. A row counts for 1/N in its own sum, N being the size of the
+    data set, and the others share the rest: so the sum is that over all N rows in expectation,
+    and exactly where they are all there.
+
+    Posteriors in the bank are constants. The terms of their own rows, which have the batch among
+    their columns, enter the gradient with the normaliser of their last visit: without them a
+    posterior would feel what it does to its own row and not what it does to others. With a bank
+    of all rows the gradient is that of the full sum. With fewer, the rows at hand are not taken
+    to stand for the others in this second role: the few terms that overlap would be scaled up
+    by N over the width, and their noise cost more than the missing ones do.
+    """
+
+    def __init__(self, bound: str, weight: float, width: int) -> None:
         super().__init__()
         self.bound = bound
         self.weight = weight
+        self.width = width
+        self.bank: PosteriorBank | None = None
+
+    def reset(self) -> None:
+        """Forget the posteriors of earlier batches: another fit begins."""
+        self.bank = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the bank, which fills again."""
+        return {**self.__dict__, "_modules": {**self._modules, "bank": None}}
 
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
-        """Divergence of the batch's aggregate: a scalar, nats."""
-        return self.weight * aggregate_kl_bound(posterior, self.bound, z)
+        """Divergence of the aggregate: a scalar, nats."""
+        if not batch.training or batch.rows is None or self.width <= len(z):
+            return self.weight * aggregate_kl_bound(posterior, self.bound, z)
+        bank = self._bank_for(posterior, z, batch.n_samples)
+        bank.forget(batch.rows)
+        lines, held = bank.held()
+        known = _Known.of(lines, held)
+        divergence, log_norm = _wide_kl(posterior, z, self.bound, known, batch.n_samples)
+        bank.remember(batch.rows, torch.cat([*posterior, z, log_norm[:, None]], dim=1))
+        return self.weight * divergence
+
+    def _bank_for(self, posterior: Posterior, z: Tensor, n_samples: int) -> PosteriorBank:
+        """The bank, made anew where the data set's size or the device asks for another."""
+        all_rows = n_samples <= self.width
+        capacity = n_samples if all_rows else self.width - len(z)
+        bank = self.bank
+        if (
+            bank is None
+            or bank.own_places != all_rows
+            or (all_rows and bank.capacity != n_samples)
+            or bank.lines.device != z.device
+        ):
+            line = torch.cat([*posterior, z, z[:, :1]], dim=1)
+            self.bank = bank = PosteriorBank(capacity, all_rows, line)
+        return bank
+
+
+class _Known(NamedTuple):
+    """Posteriors that a bank holds."""
+
+    mean: Tensor  # (a, K)
+    log_var: Tensor  # (a, K)
+    z: Tensor  # (a, K), a draw of each
+    log_norm: Tensor  # (a, 1), each one's own row when it was last computed
+    held: Tensor  # (a,), 1 or 0
+
+    @classmethod
+    def of(cls, lines: Tensor, held: Tensor) -> _Known:
+        """From the bank's lines: mean, log-variance, draw and normaliser side by side."""
+        k = lines.shape[1] // 3
+        return cls(
+            lines[:, :k], lines[:, k : 2 * k], lines[:, 2 * k : 3 * k], lines[:, 3 * k :], held
+        )
+
+
+def _wide_kl(
+    posterior: Posterior, z: Tensor, bound: str, known: _Known, n_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Divergence of the aggregate of a batch and a bank; log sums of the rows, (n,)."""
+    mean, log_var = posterior
+    n = len(mean)
+    n_columns = n + known.held.sum()  # a tensor: nothing waits for the device
+    if bound == "moment":
+        weights = torch.cat([torch.ones_like(mean[:, 0]), known.held]) / n_columns
+        both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
+        kl = moment_kl(Posterior(*both), weights)
+        # a row has the n-th part of a batch in its gradient, as in other terms of the objective
+        return kl.detach() + n_columns / n * (kl - kl.detach()), torch.zeros_like(mean[:, 0])
+
+    others = torch.log((1 - 1 / n_samples) / (n_columns - 1).clamp(min=1))
+    within = others.expand(n, n).clone()
+    within.diagonal().fill_(-math.log(n_samples) if len(known.mean) + n > 1 else 0.0)
+    beyond = others + known.held.log()  # (a,), -inf where nothing is held
+    present = n_columns / n_samples  # the part of all rows that is at hand
+    shares = beyond + present.log() - known.log_norm[:, 0]
+    if bound == "monte_carlo":
+        points, known_points = (torch.full_like(t, -math.inf) for t in (z, known.z))
+        rows = log_mean_overlap(z, points, mean, log_var, within)
+        if len(known.mean):
+            rows = log_mean_overlap_with_constants(
+                z, points, known.mean, known.log_var, beyond, start=rows
+            )
+            nothing = torch.full_like(beyond, -math.inf)
+            rows = rows + log_mean_overlap_with_constants(
+                mean,
+                log_var,
+                known.z,
+                known_points,
+                nothing,
+                start=torch.zeros_like(rows),
+                log_shares=shares,
+            )  # 0, but for its gradient
+        return rows.mean() + cross_entropy(posterior), rows
+
+    rows = log_mean_overlap(mean, log_var, log_weights=within)
+    if bound == "jensen":
+        if len(known.mean):
+            rows = log_mean_overlap_with_constants(
+                mean,
+                log_var,
+                known.mean,
+                known.log_var,
+                beyond,
+                start=rows,
+                log_shares=shares,
+            )
+        return rows.mean() + cross_entropy(posterior), rows
+    if len(known.mean):  # the sum is symmetric: a pair with the bank counts in both its roles
+        rows = log_mean_overlap_with_constants(
+            mean + present * (mean - mean.detach()),
+            log_var + present * (log_var - log_var.detach()),
+            known.mean,
+            known.log_var,
+            beyond,
+            start=rows,
+        )
+    return torch.logsumexp(rows, dim=0) - math.log(n) + cross_entropy(posterior), rows
 
 
 class WiSEALE(Objective):
@@ -131,6 +266,11 @@ class WiSEALE(Objective):
     weight : float or "auto", default="auto"
         Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is
         ``min(10, 0.08 * n_features / n_components)``, see Notes.
+
+    width : int or "auto", default="auto"
+        Posteriors in the aggregate in training, those of the batch included; the others come
+        from earlier batches. At most all rows. 1, as any number up to the batch size, leaves
+        the batch alone. "auto" is 4096.
 
     See Also
     --------
@@ -165,11 +305,15 @@ class WiSEALE(Objective):
     _parameter_constraints: dict[str, list[Any]] = {
         "bound": [StrOptions(set(BOUNDS))],
         "weight": [*NON_NEGATIVE, StrOptions({"auto"})],
+        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(self, bound: str = "jensen", weight: float | str = "auto") -> None:
+    def __init__(
+        self, bound: str = "jensen", weight: float | str = "auto", width: int | str = "auto"
+    ) -> None:
         self.bound = bound
         self.weight = weight
+        self.width = width
 
     def build(self, n_features: int, n_components: int) -> AggregateKL:
         """Return the divergence as a torch module."""
@@ -177,4 +321,5 @@ class WiSEALE(Objective):
         weight = self.weight
         if weight == "auto":
             weight = min(_MAX_AUTO_WEIGHT, _AUTO_SHARE * n_features / n_components)
-        return AggregateKL(self.bound, float(weight))
+        width = _AUTO_WIDTH if self.width == "auto" else int(self.width)
+        return AggregateKL(self.bound, float(weight), width)

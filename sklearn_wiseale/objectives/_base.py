@@ -38,7 +38,7 @@ class Posterior(NamedTuple):
 class Batch(NamedTuple):
     """What a divergence may know of the batch besides its posteriors."""
 
-    rows: Tensor | None  # (n,), the rows' numbers in the training set
+    rows: Tensor | None  # (n,), the rows' numbers among all rows of the training set
     n_samples: int  # N, the size of the data set
     training: bool
     generator: torch.Generator | None = None
@@ -62,6 +62,7 @@ class Objective(Part):
         divergence : torch.nn.Module
             ``divergence(posterior, z, batch)`` is a scalar in nats per sample, its weight
             included; ``posterior`` is a :class:`Posterior` of n rows, ``z`` (n, K) its draw.
+            One that remembers rows has a method ``reset()``, called when a fit begins.
         """
         raise NotImplementedError
 
