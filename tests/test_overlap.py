@@ -495,14 +495,19 @@ UNEVEN = 10.0 ** torch.linspace(-6, 6, 20)
 
 @each_constant_path
 @each_dtype
-@pytest.mark.parametrize("by_row", [False, True], ids=["", "by row"])
 @pytest.mark.parametrize("draw", [overlapping, apart])
 @pytest.mark.parametrize("slope", [EVEN, UNEVEN], ids=["even", "uneven"])
 @pytest.mark.parametrize("k", [1, 6])
-def test_constants_give_value_and_gradient(constant_path, dtype, by_row, draw, slope, k):
-    if by_row and constant_path == "pairs":
-        pytest.skip("weights by row go by tiles")
-    check_constants(constants(draw, 20, 60, k, by_row), dtype, k, slope, log_shares=False)
+def test_constants_give_value_and_gradient(constant_path, dtype, draw, slope, k):
+    check_constants(constants(draw, 20, 60, k), dtype, k, slope, log_shares=False)
+
+
+@each_tile_path
+@each_dtype
+@pytest.mark.parametrize("draw", [overlapping, apart])
+@pytest.mark.parametrize("k", [1, 6])
+def test_constants_may_have_weights_by_row(path, dtype, draw, k):
+    check_constants(constants(draw, 20, 60, k, by_row=True), dtype, k, UNEVEN, log_shares=False)
 
 
 @each_constant_path

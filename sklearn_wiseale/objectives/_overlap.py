@@ -24,6 +24,7 @@ G the derivative of the result by :math:`\log O`, and :math:`d = \mu_i - \mu_j`,
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -101,22 +102,23 @@ def log_mean_overlap(
     >>> log_mean_overlap(torch.zeros(2, 1), torch.zeros(2, 1))  # log N(0; 0, 2)
     tensor([-1.2655, -1.2655])
     """
-    mean, log_var = _at_least_single(mean), _at_least_single(log_var)
     symmetric = other_mean is None and other_log_var is None
     if symmetric:
         other_mean, other_log_var = mean, log_var
     _check_shapes(mean, log_var, other_mean, other_log_var, log_weights)
     assert other_mean is not None
     assert other_log_var is not None
-    other_mean, other_log_var = _at_least_single(other_mean), _at_least_single(other_log_var)
+    given = (mean, log_var, other_mean, other_log_var)
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in given), torch.float32)
+    mean, log_var = mean.to(dtype), log_var.to(dtype)
     if log_weights is None:
         log_weights = mean.new_full((len(other_mean),), -math.log(len(other_mean)))
-    log_weights = log_weights.to(mean)
-    numbers = (mean, log_var, other_mean, other_log_var, log_weights)
+    if symmetric:  # cast once, so that gradients are summed in the wider type
+        other_mean, other_log_var = mean, log_var
+    numbers = (mean, log_var, other_mean.to(dtype), other_log_var.to(dtype), log_weights.to(dtype))
     if len(mean) * other_mean.numel() <= _PLAIN_NUMBERS:
         return _plain(*numbers)
-    columns = (other_mean, other_log_var, log_weights)
-    if torch.is_grad_enabled() and any(column.requires_grad for column in columns):
+    if symmetric or (torch.is_grad_enabled() and any(t.requires_grad for t in numbers[2:])):
         return _Overlap.apply(*numbers, symmetric)
     return log_mean_overlap_with_constants(*numbers)
 
@@ -157,10 +159,6 @@ def log_mean_overlap_with_constants(
     columns = _Side.of(other_mean, other_log_var)
     constants = _Constants(columns, log_weights.detach(), log_shares)
     return _RowOverlap.apply(mean, log_var, start, constants)
-
-
-def _at_least_single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _plain(
@@ -369,11 +367,16 @@ class _RowOverlap(torch.autograd.Function):
         rows = _Side.of(mean, log_var)
         gradient = _Gradient.zeros(rows) if any(ctx.needs_input_grad[:2]) else None
         result = mean.new_full((len(mean),), -math.inf) if start is None else start.detach().clone()
-        length = max(1, _BOUNDED_PAIRS // len(constants.columns.mean))
+        pairs = _BOUNDED_PAIRS if mean.device.type == "cpu" else _TILE_GPU
+        length = max(1, pairs // len(constants.columns.mean))
+        features = None if gradient is None else _features_of(constants)
         for span in _spans(len(mean), length):
             block, onto = rows.part(span), gradient.part(span) if gradient else None
             weights = constants._replace(log_weights=_rows_of(constants.log_weights, span))
-            if not _sum_over_pairs(block, weights, result[span], onto):
+            few = (
+                features and onto and _sum_over_pairs(block, weights, features, result[span], onto)
+            )
+            if not few:
                 _sum_over_tiles(block, weights, result[span], onto)
         saved = (
             (None, None) if gradient is None else (gradient.by_mean.T, gradient.by_log_var(rows))
@@ -417,12 +420,36 @@ def _sum_over_tiles(
             tiles.pull(weight, block, columns, gradient.part(span))
 
 
-def _sum_over_pairs(
-    rows: _Side, constants: _Constants, result: Tensor, gradient: _Gradient | None
-) -> bool:
-    r"""The same for the pairs that matter alone, or False where that would be no faster.
+class _Features(NamedTuple):
+    """What columns contribute to a bound on log O that is a matrix product."""
 
-    They are found by an upper bound on log O that is a matrix product: with a number c,
+    centre: Tensor  # (K,), taken off all means
+    typical_var: Tensor  # (K,)
+    matrix: Tensor  # (A, 5 K + 2)
+
+
+def _features_of(constants: _Constants) -> _Features | None:
+    """Features of the columns, or None where looking for pairs would cost more than it saves."""
+    columns, log_weights, _ = constants
+    n_components = columns.mean.shape[1]
+    if log_weights.dim() > 1 or n_components < _SPARSE_COMPONENTS:
+        return None
+    if columns.mean.device.type != "cpu":  # to count would be to wait for a GPU
+        return None
+    centre, log_var, var = columns.mean.mean(dim=0), columns.var.log(), columns.var
+    mean = columns.mean - centre
+    last = 0.5 * log_var.sum(dim=1) - 2 * log_weights
+    parts = [mean.square(), mean, var * mean.square(), var * mean, var]
+    matrix = torch.cat([*parts, torch.ones_like(last)[:, None], last[:, None]], dim=1)
+    return _Features(centre, log_var.mean(dim=0).exp(), matrix)
+
+
+def _sum_over_pairs(
+    rows: _Side, constants: _Constants, features: _Features, result: Tensor, gradient: _Gradient
+) -> bool:
+    r"""As ``_sum_over_tiles``, for the pairs that matter; False where that would be no faster.
+
+    They are found by an upper bound on log O that is a matrix product: with any number c,
 
     .. math::
 
@@ -430,30 +457,21 @@ def _sum_over_pairs(
         \log(s_i + s_j) \ge \log 2 + \tfrac12 (\log s_i + \log s_j).
     """
     columns, log_weights, log_shares = constants
-    n_components = rows.mean.shape[1]
-    if gradient is None or log_weights.dim() > 1 or n_components < _SPARSE_COMPONENTS:
-        return False
-    if rows.mean.device.type != "cpu":  # to count would be to wait for a GPU
-        return False
-    centre = columns.mean.mean(dim=0)
-    mean, other = rows.mean - centre, columns.mean - centre
-    log_var, other_log_var = rows.var.log(), columns.var.log()
-    typical = rows.var + other_log_var.mean(dim=0).exp()  # c, of the order of t
+    mean = rows.mean - features.centre
+    typical = rows.var + features.typical_var  # c, of the order of t
     curve = typical.square().reciprocal_()
     slope = 2 / typical - rows.var * curve
-    left = [slope, -2 * slope * mean, -curve, 2 * curve * mean, -curve * mean.square()]
-    right = [other.square(), other, columns.var * other.square(), columns.var * other, columns.var]
-    by_row = (slope * mean.square() + 0.5 * log_var + math.log(4 * math.pi)).sum(dim=1)
-    by_column = 0.5 * other_log_var.sum(dim=1) - 2 * log_weights
-    left_side = torch.cat([*left, by_row[:, None], torch.ones_like(by_row)[:, None]], dim=1)
-    right_side = torch.cat([*right, torch.ones_like(by_column)[:, None], by_column[:, None]], dim=1)
-    largest = left_side.abs().amax(dim=0) * right_side.abs().amax(dim=0)
+    parts = [slope, -2 * slope * mean, -curve, 2 * curve * mean, -curve * mean.square()]
+    one = slope * mean.square() + 0.5 * rows.var.log() + math.log(4 * math.pi)
+    last = torch.ones_like(mean[:, :1])
+    left = torch.cat([*parts, one.sum(dim=1, keepdim=True), last], dim=1)
+    largest = left.abs().amax(dim=0) * features.matrix.abs().amax(dim=0)
     rounding = torch.finfo(rows.mean.dtype).eps * float(largest.sum())
     if not rounding < 1.0:  # NaN and infinity among others: points have no log-variance
         return False
     least = math.log(1e-3 * torch.finfo(rows.mean.dtype).eps) - rounding
     with torch.autocast(rows.mean.device.type, enabled=False):
-        bound = left_side.mul_(-0.5) @ right_side.T
+        bound = left.mul_(-0.5) @ features.matrix.T
     needed = (result + least)[:, None]
     if log_shares is not None:
         needed = torch.minimum(needed, log_weights - log_shares + least)
