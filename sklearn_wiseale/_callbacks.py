@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
-__all__ = ["BestState", "ProgressBar", "Schedule", "StopTraining", "with_defaults"]
+__all__ = ["BestState", "EachEpoch", "ProgressBar", "Schedule", "StopTraining", "with_defaults"]
 
 
 class StopTraining(Exception):
@@ -53,6 +54,14 @@ class Schedule(Callback):
         for group in net.optimizer_.param_groups:
             group["lr"] = rate
         self.step_ += 1
+
+    def state(self) -> dict[str, float]:
+        """Where the schedule stands."""
+        return {"step": self.step_, "begin": self.begin_}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state`` said that it stood."""
+        self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
         """What the learning rate is multiplied by at the present step."""
@@ -127,6 +136,16 @@ class BestState(Callback):
             net.held_out_terms(self.held_out_, keep_noise=True)
         del self.state_, self.held_out_  # neither weights twice nor data in a pickle
 
+    def state(self) -> dict[str, float]:
+        """What is known of the best epoch so far, beside its weights in ``state_``."""
+        names = ("best_loss", "reference", "waited")
+        return {name: getattr(self, f"{name}_") for name in names}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        for name, value in state.items():
+            setattr(self, f"{name}_", value)
+
     def _keep(self, net: Any) -> None:
         with net.averaged_weights():
             self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
@@ -176,3 +195,13 @@ class ProgressBar(Callback):
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.bar_.close()
         self.bar_ = None
+
+
+class EachEpoch(Callback):
+    """Calls a function with the net after each epoch, all other callbacks done."""
+
+    def __init__(self, function: Callable[[Any], None]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self.function(net)

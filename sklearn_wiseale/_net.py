@@ -118,6 +118,7 @@ class VariationalNet(NeuralNet):
         *,
         n_samples: int,
         first_row: int = 0,
+        resume: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
     ) -> None:
         """Train for some epochs, going on from the present state.
 
@@ -136,6 +137,10 @@ class VariationalNet(NeuralNet):
         first_row : int, default=0
             Number of the first of these rows among all that training has seen since it began;
             0 is a beginning, at which the divergence forgets other rows.
+
+        resume : tuple, default=None
+            A ``training_state`` of an earlier call with the same arguments, to go on from; its
+            epochs count.
         """
         self.n_samples_, self.first_row_ = n_samples, first_row
         if first_row == 0 and hasattr(self.criterion_, "reset"):
@@ -147,6 +152,8 @@ class VariationalNet(NeuralNet):
             self.average_ = [p.detach().clone() for p in self.module_.parameters()]
         self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
+            if resume is not None:
+                epochs -= self._restore(*resume)
             self.fit_loop((rows, held_out), epochs=epochs)
         except StopTraining:
             pass
@@ -156,6 +163,70 @@ class VariationalNet(NeuralNet):
             self.notify("on_train_end", X=(rows, held_out), y=None)
             self.average_ = None
             self._set_training(False)
+
+    def training_state(self, n_before: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that an epoch leaves to the next: tensors, and what JSON can hold.
+
+        Parameters
+        ----------
+        n_before : int, default=0
+            Epochs in the history that belong to earlier calls.
+        """
+        parts: dict[str, dict[str, Any]] = {
+            "module": self.module_.state_dict(),
+            "criterion": self.criterion_.state_dict(),
+            "average": {str(i): average for i, average in enumerate(self.average_ or ())},
+            "generator": {
+                "order": self.order_generator_.get_state(),
+                "noise": self.noise_generator_.get_state(),
+            },
+        }
+        optimizer, numbers = self.optimizer_.state_dict(), []
+        for index, values in optimizer["state"].items():
+            of_tensors = {k: v for k, v in values.items() if isinstance(v, Tensor)}
+            parts[f"optimizer.{index}"] = of_tensors
+            numbers.append([index, {k: v for k, v in values.items() if k not in of_tensors}])
+        callbacks = {}
+        for name, callback in self.callbacks_:
+            if hasattr(callback, "restore"):
+                callbacks[name] = callback.state()
+                parts[f"callback.{name}"] = getattr(callback, "state_", {})
+        tensors = {f"{part}/{k}": v for part, items in parts.items() for k, v in items.items()}
+        history = [
+            {k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]
+        ]
+        return tensors, {"callbacks": callbacks, "history": history, "optimizer": numbers}
+
+    def _restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> int:
+        """Take over a training state; the number of its epochs."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = tensor
+        device = torch.device(self.device)
+        self.module_.load_state_dict(parts["module"])
+        self.criterion_.load_state_dict(parts.get("criterion", {}))
+        self.criterion_.to(device)
+        for index, average in enumerate(self.average_ or ()):
+            average.copy_(parts["average"][str(index)])
+        state = self.optimizer_.state_dict()
+        state["state"] = {
+            i: {**v, **parts.get(f"optimizer.{i}", {})} for i, v in header["optimizer"]
+        }
+        self.optimizer_.load_state_dict(state)
+        self.order_generator_.set_state(parts["generator"]["order"])
+        self.noise_generator_.set_state(parts["generator"]["noise"])
+        for name, callback in self.callbacks_:
+            if name in header["callbacks"]:
+                callback.restore(header["callbacks"][name])
+                if f"callback.{name}" in parts:
+                    held = parts[f"callback.{name}"].items()
+                    callback.state_ = {k: v.to(device) for k, v in held}
+        for row in header["history"]:
+            self.history.new_epoch()
+            for name, value in row.items():
+                self.history.record(name, value)
+        return len(header["history"])
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -20,7 +22,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._callbacks import ProgressBar, with_defaults
+from ._callbacks import EachEpoch, ProgressBar, with_defaults
+from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import PARTS, check_count, check_parameters, check_rows, find_device, resolve
 from ._data import Rows, chunk_length, dense
 from ._evidence import log_evidence, proposal_noise
@@ -121,6 +124,12 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "bfloat16" runs the networks under autocast, the objective in float32. "float64" also
         gives float64 codes.
 
+    checkpoint : str or PathLike, default=None
+        Directory to which ``fit`` writes its state after each epoch. Where a fit with the same
+        data and parameters has been killed, it goes on from the last epoch and ends as it would
+        have; a fit that ends removes its file. Searches may share a directory. Callbacks of your
+        own begin anew.
+
     verbose : int, default=0
         1 shows a progress bar over epochs.
 
@@ -214,6 +223,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "warm_start": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"float32", "bfloat16", "float64"})],
+        "checkpoint": [str, os.PathLike, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
         "net_params": [dict, None],
@@ -239,6 +249,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         warm_start: bool = False,
         device: str = "auto",
         precision: str = "float32",
+        checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
         net_params: dict[str, Any] | None = None,
@@ -258,6 +269,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
+        self.checkpoint = checkpoint
         self.verbose = verbose
         self.random_state = random_state
         self.net_params = net_params
@@ -315,6 +327,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             parts = check_parameters(self)
             going_on = self.warm_start and hasattr(self, "net_")
             X = self._validated(X, reset=not going_on)
+            given = self._hash_parameters()  # before random numbers are drawn
             rng = check_random_state(self.random_state)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
@@ -322,10 +335,18 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             else:
                 self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
+            checkpoint = self._open_checkpoint(X, given, going_on)
+            saved = checkpoint.read() if checkpoint else None
+            if saved:
+                split_seed = saved[1]["split_seed"]
             split_rng = np.random.RandomState(split_seed)
             train, held_out = self._split(X, split_rng)
-            self._train(train, held_out, self._n_epochs(len(train)), horizon=True)
+            n_epochs = self._n_epochs(len(train))
+            with self._writing(checkpoint, split_seed):
+                self._train(train, held_out, n_epochs, horizon=True, resume=saved)
             self._bound_aggregate(X, split_rng, _BOUND_ROWS)
+            if checkpoint:
+                checkpoint.remove()
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
@@ -385,6 +406,60 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if isinstance(error, Exception) or not began:
                 self.__dict__ = before
             raise
+
+    def _hash_parameters(self) -> str:
+        """Hash of the parameters on which the course of a fit depends."""
+        if self.checkpoint is None:
+            return ""
+        params = self.get_params(deep=False)
+        return joblib.hash(
+            {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
+        )
+
+    def _open_checkpoint(self, X: Any, given: str, going_on: bool) -> Checkpoint | None:
+        """The checkpoint of this fit: of these data and parameters, from this state."""
+        if self.checkpoint is None:
+            return None
+        some = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(int))
+        state = self.net_.module_.state_dict() if going_on else {}
+        fingerprint = fingerprint_of(
+            [given, f"{X.shape} {X.dtype}", *self._scaling, dense(X[some])]
+            + [tensor.numpy(force=True) for tensor in state.values()]
+        )
+        try:
+            return Checkpoint(self.checkpoint, fingerprint)
+        except OSError as error:
+            raise ValueError(
+                "The 'checkpoint' parameter of WiSEALETransformer must be a directory that can be "
+                f"written to, or None. Got {self.checkpoint!r} instead: {error}"
+            ) from error
+
+    @contextmanager
+    def _writing(self, checkpoint: Checkpoint | None, split_seed: int) -> Iterator[None]:
+        """Inside, the training state is written after each epoch."""
+        if checkpoint is None:
+            yield
+            return
+        net, before = self.net_, self.net_.callbacks_
+        n_before = len(net.history)
+
+        def write(net: VariationalNet) -> None:
+            tensors, header = net.training_state(n_before)
+            try:
+                checkpoint.write(tensors, {"split_seed": split_seed, **header})
+            except OSError as error:
+                warnings.warn(
+                    f"The checkpoint {str(checkpoint.path)!r} could not be written; training goes "
+                    f"on without: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+        net.callbacks_ = [*before, ("checkpoint", EachEpoch(write))]
+        try:
+            yield
+        finally:
+            net.callbacks_ = before
 
     def _go_on(self, parts: dict[str, Any]) -> None:
         """Refuse what cannot change between calls; take over an objective that has changed."""
@@ -519,7 +594,15 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         steps_per_epoch = -(-n // self._batch_size(n))
         return int(np.clip(np.ceil(_AUTO_STEPS / steps_per_epoch), *_AUTO_EPOCHS))
 
-    def _train(self, rows: Rows, held_out: Rows | None, n_epochs: int, *, horizon: bool) -> None:
+    def _train(
+        self,
+        rows: Rows,
+        held_out: Rows | None,
+        n_epochs: int,
+        *,
+        horizon: bool,
+        resume: Any = None,
+    ) -> None:
         """Train, and report what came of it even when interrupted."""
         net = self._ready_net()
         net.batch_size = self._batch_size(len(rows))
@@ -533,12 +616,12 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             callbacks["best_state"].tol = self.tol
         before, n_before = net.callbacks_, len(net.history)
         if self.verbose:
-            net.callbacks_ = [*before[:-1], ("progress", ProgressBar(n_epochs)), before[-1]]
+            net.callbacks_ = [("progress", ProgressBar(n_epochs)), *before]
         self.__dict__.pop("aggregate_kl_bounds_", None)
         try:
             seen = self.n_samples_seen_
             first_row = 0 if horizon else seen - len(rows)
-            net.train(rows, held_out, n_epochs, n_samples=seen, first_row=first_row)
+            net.train(rows, held_out, n_epochs, n_samples=seen, first_row=first_row, resume=resume)
         finally:
             net.callbacks_ = before
             new = [

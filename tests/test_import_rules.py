@@ -16,6 +16,7 @@ ROOT = Path(sklearn_wiseale.__file__).parent
 INSIDE = {
     "__init__": {"_transformer"},
     "_callbacks": set(),
+    "_checkpoint": set(),
     "_checks": {"likelihoods", "networks", "objectives"},
     "_data": set(),
     "_evidence": {"likelihoods"},
@@ -25,6 +26,7 @@ INSIDE = {
     "_statistics": set(),
     "_transformer": {
         "_callbacks",
+        "_checkpoint",
         "_checks",
         "_data",
         "_evidence",
@@ -59,6 +61,7 @@ _CHECKS = "sklearn.utils._param_validation"
 OUTSIDE = {
     "__init__": set(),
     "_callbacks": {"torch", "skorch", "tqdm", "sklearn.exceptions"},
+    "_checkpoint": {"numpy", "safetensors", "torch"},
     "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
     "_data": {"numpy", "torch"},
     "_evidence": {"torch"},

@@ -134,6 +134,14 @@ class AggregateKL(nn.Module):
         """Without the bank, which fills again."""
         return {**self.__dict__, "_modules": {**self._modules, "bank": None}}
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make room for the bank of a training state before it is filled from it."""
+        lines = state_dict.get(f"{prefix}bank.lines")
+        self.bank = None if lines is None else PosteriorBank(len(lines), False, lines)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
         """Divergence of the aggregate: a scalar, nats."""
         if not batch.training or batch.rows is None or self.width <= len(z):

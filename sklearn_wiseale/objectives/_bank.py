@@ -68,3 +68,12 @@ class PosteriorBank(nn.Module):
         chosen = held.nonzero()[:, 0]
         lines = self.lines if len(chosen) == self.capacity else self.lines.index_select(0, chosen)
         return lines, lines.new_ones(len(lines))
+
+    def get_extra_state(self) -> Tensor:
+        """What is no buffer: whether rows have places of their own, and how many came."""
+        return torch.tensor([int(self.own_places), self.n_remembered], device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over what ``get_extra_state`` gave."""
+        own_places, self.n_remembered = state.tolist()
+        self.own_places = bool(own_places)

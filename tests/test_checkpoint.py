@@ -1,0 +1,314 @@
+"""Fits that were killed go on to what they would have been; files are whole or refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale._checkpoint import Checkpoint, fingerprint_of, read_file, write_file
+from sklearn_wiseale.likelihoods import Gaussian
+from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.objectives import WiSEALE
+
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module", name="X")
+def data():
+    rng = np.random.RandomState(0)
+    X = rng.randn(120, 3) @ rng.randn(3, 8) + 0.3 * rng.randn(120, 8)
+    return (1 / (1 + np.exp(-X))).astype(np.float32)
+
+
+def make(**params):
+    return WiSEALETransformer(**{"max_epochs": EPOCHS, "random_state": 0, **params})
+
+
+def killed_after(n_epochs, estimator, X, monkeypatch):
+    """Interrupt the fit when it has written so many checkpoints."""
+    write, count = Checkpoint.write, 0
+
+    def write_and_die(self, *args):
+        nonlocal count
+        write(self, *args)
+        count += 1
+        if count == n_epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(X)
+    return estimator
+
+
+def states(estimator):
+    """All that two fits could differ in."""
+    net = estimator.net_
+    parts = {**net.module_.state_dict(), **net.criterion_.state_dict()}
+    parts["order"], parts["noise"] = (
+        g.get_state() for g in (net.order_generator_, net.noise_generator_)
+    )
+    return parts
+
+
+def same(one, other, X):
+    assert np.array_equal(one.transform(X), other.transform(X))
+    ours, theirs = states(one), states(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    kept = [
+        [{k: v for k, v in row.items() if k != "dur"} for row in estimator.history_]
+        for estimator in (one, other)
+    ]
+    assert kept[0] == kept[1]
+    assert one.n_iter_ == other.n_iter_
+    assert one.aggregate_kl_bounds_ == other.aggregate_kl_bounds_
+
+
+CASES = {
+    "defaults": {},
+    "all rows": {"early_stopping": False},
+    "narrow": {"objective": WiSEALE(width=1)},
+    "ring": {"objective": WiSEALE("monte_carlo", width=60), "early_stopping": False},
+    "moment": {"objective": WiSEALE("moment")},
+    "renyi": {"objective": WiSEALE("renyi")},
+    "elbo": {"objective": "elbo"},
+    "infovae": {"objective": "infovae"},
+    "wae": {"objective": "wae"},
+    "bernoulli": {"likelihood": "bernoulli"},
+    "fixed noise": {"likelihood": Gaussian(noise=0.5)},
+    "float64": {"precision": "float64"},
+    "bfloat16": {"precision": "bfloat16"},
+    "dropout": {"network": MLP(hidden=(16,), dropout=0.2)},
+    "sgd": {"net_params": {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}},
+    "no seed": {"random_state": None},
+    "random state": {"random_state": np.random.RandomState(3)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("n_epochs", [1, 4])
+def test_resumed_fit_is_the_uninterrupted_fit(case, n_epochs, X, tmp_path, monkeypatch):
+    def fresh(**params):
+        params = {**CASES[case], **params}
+        if isinstance(params.get("random_state"), np.random.RandomState):
+            params["random_state"] = np.random.RandomState(3)
+        return make(**params)
+
+    np.random.seed(5)  # for random_state=None
+    whole = fresh().fit(X)
+    np.random.seed(5)
+    killed_after(n_epochs, fresh(checkpoint=tmp_path), X, monkeypatch)
+    assert len(list(tmp_path.iterdir())) == 1
+    np.random.seed(99)  # a new process has another global state
+    resumed = fresh(checkpoint=tmp_path).fit(X)
+    same(resumed, whole, X)
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoint_changes_no_fit(X, tmp_path):
+    same(make(checkpoint=tmp_path / "new" / "folder").fit(X), make().fit(X), X)
+
+
+def test_killed_twice(X, tmp_path, monkeypatch):
+    for _ in range(2):
+        killed_after(2, make(checkpoint=tmp_path), X, monkeypatch)
+    same(make(checkpoint=tmp_path).fit(X), make().fit(X), X)
+
+
+def test_warm_start_resumes_too(X, tmp_path, monkeypatch):
+    whole = make(warm_start=True).fit(X).fit(X)
+    estimator = make(warm_start=True, checkpoint=tmp_path).fit(X)
+    killed_after(3, estimator, X, monkeypatch)
+    again = make(warm_start=True, checkpoint=tmp_path).fit(X).fit(X)
+    same(again, whole, X)
+
+
+def test_an_interrupted_fit_is_usable(X, tmp_path, monkeypatch):
+    estimator = killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
+    assert estimator.n_iter_ == 3
+    assert np.isfinite(estimator.transform(X)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_epochs": 7},
+        {"n_components": 3},
+        {"random_state": 1},
+        {"objective": WiSEALE(weight=2.0)},
+        {"net_params": {"optimizer__weight_decay": 0.5}},
+        "row",
+        "order",
+        "fewer",
+    ],
+)
+def test_another_fit_does_not_take_the_checkpoint(change, X, tmp_path, monkeypatch):
+    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
+    data = {"order": X[::-1].copy(), "fewer": X[:-1], "row": X + (np.arange(120) == 7)[:, None]}
+    data = data.get(change, X) if isinstance(change, str) else X
+    params = {} if isinstance(change, str) else change
+    same(make(checkpoint=tmp_path, **params).fit(data), make(**params).fit(data), data)
+    assert len(list(tmp_path.iterdir())) == 1  # the other's is still there
+    same(make(checkpoint=tmp_path).fit(X), make().fit(X), X)
+
+
+def test_foreign_checkpoint_is_refused_and_left(X, tmp_path, monkeypatch):
+    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
+    killed_after(3, make(checkpoint=tmp_path, max_epochs=9), X, monkeypatch)
+    ours, theirs = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime)
+    content = theirs.read_bytes()
+    ours.write_bytes(content)
+    estimator = make(checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="must belong to this fit"):
+        estimator.fit(X)
+    assert not hasattr(estimator, "net_")
+    assert ours.read_bytes() == content
+
+
+def test_damaged_checkpoint_is_refused(X, tmp_path, monkeypatch):
+    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="damaged"):
+        make(checkpoint=tmp_path).fit(X)
+
+
+def test_directory_that_cannot_be_is_refused(X, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    with pytest.raises(ValueError, match=r"'checkpoint' parameter .* must be a directory"):
+        make(checkpoint=file / "folder").fit(X)
+    with pytest.raises(ValueError, match="'checkpoint'"):
+        make(checkpoint=3).fit(X)
+
+
+def test_disk_that_fills_up_does_not_cost_the_fit(X, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.warns(RuntimeWarning, match="could not be written"):
+        estimator = make(checkpoint=tmp_path).fit(X)
+    same(estimator, make().fit(X), X)
+    assert not list(tmp_path.iterdir())
+
+
+def test_searches_share_a_directory(X, tmp_path):
+    grid = {"n_components": [1, 2], "objective": ["wiseale", "elbo"]}
+    plain, kept = (
+        GridSearchCV(make(checkpoint=folder), grid, cv=2, n_jobs=jobs).fit(X)
+        for folder, jobs in ((None, 1), (tmp_path, 2))
+    )
+    assert np.array_equal(plain.cv_results_["mean_test_score"], kept.cv_results_["mean_test_score"])
+    assert not list(tmp_path.iterdir())
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from sklearn_wiseale import WiSEALETransformer
+X = np.random.RandomState(0).rand(300, 8)
+model = WiSEALETransformer(2, max_epochs=60, random_state=0, checkpoint=sys.argv[1])
+np.save(sys.argv[2], model.fit(X).transform(X))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_sigkill(tmp_path):
+    """Killed for good whenever a checkpoint has appeared, until one run comes to its end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+    def start(folder, codes):
+        command = [sys.executable, "-c", SCRIPT, str(folder), str(codes)]
+        return subprocess.Popen(command, env=environment)
+
+    assert start(tmp_path / "other", tmp_path / "whole.npy").wait() == 0
+    folder = tmp_path / "checkpoints"
+    for n_epochs in (2, 15):
+        process = start(folder, tmp_path / "codes.npy")
+        while process.poll() is None:
+            files = list(folder.glob("fit-*.safetensors")) if folder.exists() else []
+            if files and len(read_file(files[0])[1]["history"]) >= n_epochs:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        assert process.wait() == -signal.SIGKILL
+    assert start(folder, tmp_path / "codes.npy").wait() == 0
+    assert np.array_equal(np.load(tmp_path / "whole.npy"), np.load(tmp_path / "codes.npy"))
+
+
+# files ------------------------------------------------------------------------------------
+
+
+def test_file_gives_back_what_was_written(tmp_path):
+    tensors = {
+        "a": torch.arange(6.0).reshape(2, 3).T,  # not contiguous
+        "b": torch.tensor(3, dtype=torch.int64),
+        "c": torch.zeros(0, 4, dtype=torch.float64),
+        "d": torch.arange(6.0)[2:4],
+    }
+    tensors["e"] = tensors["d"]  # shared memory
+    header = {"text": "ü", "number": 0.1 + 0.2, "inf": float("inf"), "list": [1, None, {}]}
+    write_file(tmp_path / "file", tensors, header)
+    found, found_header = read_file(tmp_path / "file")
+    assert found_header == header
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items())
+
+
+def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    write_file(file, {"a": torch.ones(2)}, {})
+    content = file.read_bytes()
+
+    def fail(*args):
+        raise OSError("no")
+
+    for broken in ("os.fsync", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, fail)
+            with pytest.raises(OSError, match="no"):
+                write_file(file, {"a": torch.zeros(2)}, {})
+        assert file.read_bytes() == content
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"other": "{}"}, {"sklearn_wiseale": "no JSON"}, {"sklearn_wiseale": "[1]"}]
+)
+def test_file_of_another_kind_is_refused(metadata, tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "file", metadata=metadata)
+    with pytest.raises(ValueError, match="file"):
+        read_file(tmp_path / "file")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_file_of_another_version_is_refused(version, tmp_path):
+    text = json.dumps({"format_version": version})
+    save_file({"a": torch.ones(1)}, tmp_path / "file", metadata={"sklearn_wiseale": text})
+    with pytest.raises(ValueError, match="format version"):
+        read_file(tmp_path / "file")
+
+
+def test_fingerprint_tells_arrays_apart():
+    arrays = [np.zeros(4), np.zeros((2, 2)), np.zeros(4, np.float32), np.zeros(5), "zeros"]
+    assert len({fingerprint_of([array]) for array in arrays}) == len(arrays)
+    assert fingerprint_of([np.zeros((2, 3)).T]) == fingerprint_of([np.zeros((3, 2))])
+
+
+def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make().fit(X)
+    assert not list(Path().iterdir())
