@@ -399,6 +399,17 @@ class VariationalNet(NeuralNet):
             self.__dict__.pop("optimizer_", None)
         return self
 
+    def snapshot(self) -> VariationalNet:
+        """A net for inference alone, as this one would be if training stopped now."""
+        net = object.__new__(type(self))
+        net.__dict__ = {**self.__dict__, "callbacks_": [], "average_": None}
+        net.module = net.module_ = copy.deepcopy(self.module_)
+        for _, callback in self.callbacks_:
+            if hasattr(callback, "state_"):  # of the best epoch so far
+                net.module_.load_state_dict(callback.state_)
+        net._set_training(False)
+        return net
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the optimiser's state, twice the weights; tensors on the CPU."""
         net = self

@@ -30,6 +30,7 @@ from ._evidence import log_evidence, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._start import build_module, column_scaling
 from ._statistics import Moments, principal_axes
+from ._tasks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import NETWORKS, Network
@@ -58,7 +59,9 @@ class AggregateKLBounds(NamedTuple):
     n_upper: int
 
 
-class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class WiSEALETransformer(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     r"""Dimensionality reduction by a variational autoencoder with an aggregate prior.
 
     Codes are the means of the encoder's Gaussian posteriors :math:`q(z|x)`; a decoder maps codes
@@ -303,6 +306,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # fitting ------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Learn encoder and decoder from X.
 
@@ -323,6 +327,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ValueError
             If a parameter or X is not what is allowed; a fitted state is then left as it was.
         """
+        task = FitTask(self, lambda: {"net_": self.net_.snapshot()})
         with self._unchanged_on_error():
             parts = check_parameters(self)
             going_on = self.warm_start and hasattr(self, "net_")
@@ -341,10 +346,14 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 split_seed = saved[1]["split_seed"]
             split_rng = np.random.RandomState(split_seed)
             train, held_out = self._split(X, split_rng)
+            task.begin(X, y)
+            last = [("task", task)]
+            if checkpoint:
+                last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
-            with self._writing(checkpoint, split_seed):
-                self._train(train, held_out, n_epochs, horizon=True, resume=saved)
+            self._train(train, held_out, n_epochs, horizon=True, last=last, resume=saved)
             self._bound_aggregate(X, split_rng, _BOUND_ROWS)
+            task.end()
             if checkpoint:
                 checkpoint.remove()
         return self
@@ -434,14 +443,9 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"written to, or None. Got {self.checkpoint!r} instead: {error}"
             ) from error
 
-    @contextmanager
-    def _writing(self, checkpoint: Checkpoint | None, split_seed: int) -> Iterator[None]:
-        """Inside, the training state is written after each epoch."""
-        if checkpoint is None:
-            yield
-            return
-        net, before = self.net_, self.net_.callbacks_
-        n_before = len(net.history)
+    def _writer(self, checkpoint: Checkpoint, split_seed: int) -> EachEpoch:
+        """A callback that writes the training state."""
+        n_before = len(self.net_.history)
 
         def write(net: VariationalNet) -> None:
             tensors, header = net.training_state(n_before)
@@ -455,11 +459,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                     stacklevel=2,
                 )
 
-        net.callbacks_ = [*before, ("checkpoint", EachEpoch(write))]
-        try:
-            yield
-        finally:
-            net.callbacks_ = before
+        return EachEpoch(write)
 
     def _go_on(self, parts: dict[str, Any]) -> None:
         """Refuse what cannot change between calls; take over an objective that has changed."""
@@ -601,6 +601,7 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n_epochs: int,
         *,
         horizon: bool,
+        last: Any = (),
         resume: Any = None,
     ) -> None:
         """Train, and report what came of it even when interrupted."""
@@ -615,8 +616,8 @@ class WiSEALETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             callbacks["best_state"].patience = self.n_iter_no_change
             callbacks["best_state"].tol = self.tol
         before, n_before = net.callbacks_, len(net.history)
-        if self.verbose:
-            net.callbacks_ = [("progress", ProgressBar(n_epochs)), *before]
+        bar = [("progress", ProgressBar(n_epochs))] if self.verbose else []
+        net.callbacks_ = [*bar, *before, *last]
         self.__dict__.pop("aggregate_kl_bounds_", None)
         try:
             seen = self.n_samples_seen_

@@ -24,6 +24,7 @@ INSIDE = {
     "_parts": set(),
     "_start": {"_data", "_net", "_statistics", "likelihoods", "networks"},
     "_statistics": set(),
+    "_tasks": {"_callbacks"},
     "_transformer": {
         "_callbacks",
         "_checkpoint",
@@ -33,6 +34,7 @@ INSIDE = {
         "_net",
         "_start",
         "_statistics",
+        "_tasks",
         "diagnostics",
         "likelihoods",
         "networks",
@@ -69,6 +71,7 @@ OUTSIDE = {
     "_parts": {"sklearn.base"},
     "_start": {"numpy", "torch"},
     "_statistics": {"numpy", "scipy"},
+    "_tasks": {"numpy", "skorch", "sklearn.callback"},
     "_transformer": {"joblib", "numpy", "torch", "sklearn.base", "sklearn.utils"},
     "datasets": {"numpy", "sklearn.utils"},
     "diagnostics": {"numpy", "torch", "scipy", "sklearn.utils"},

@@ -207,7 +207,7 @@ def summarise_frontier():
 def table(rows, keys):
     """Means over the seeds."""
     shown = ["mse", "swd", "moment", "jensen", "monte_carlo", "information", "generated", "sd"]
-    shown.append("epoch_seconds")
+    shown = [name for name in [*shown, "epoch_seconds"] if name in rows[0]]
     print(" | ".join([*keys, "n", *shown]))
 
     def key(row):
