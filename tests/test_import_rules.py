@@ -160,7 +160,7 @@ def test_imports_have_one_direction():
 @pytest.mark.parametrize(
     ("framework", "doors"),
     [
-        ("skorch", {"_net", "_callbacks"}),
+        ("skorch", {"_net", "_callbacks", "_tasks"}),
         ("tqdm", {"_callbacks"}),
         ("sklearn.base", {"_checks", "_parts", "_transformer"}),
         ("matplotlib", set()),
