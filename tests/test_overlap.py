@@ -239,13 +239,13 @@ def test_few_pairs_take_the_plain_path(monkeypatch, make_posterior, m, missing):
 def gathered(monkeypatch):
     """A list, to which the numbers of pairs are added that are gathered."""
     numbers = []
-    pull_pairs = _overlap._pull_pairs
+    differences = _overlap._differences
 
-    def pull(i, *rest):
+    def counted(i, *rest):
         numbers.append(len(i))
-        pull_pairs(i, *rest)
+        return differences(i, *rest)
 
-    monkeypatch.setattr(_overlap, "_pull_pairs", pull)
+    monkeypatch.setattr(_overlap, "_differences", counted)
     return numbers
 
 

@@ -24,11 +24,11 @@ G the derivative of the result by :math:`\log O`, and :math:`d = \mu_i - \mu_j`,
 from __future__ import annotations
 
 import math
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 __all__ = ["log_mean_overlap", "log_mean_overlap_with_constants"]
@@ -108,8 +108,8 @@ def log_mean_overlap(
     _check_shapes(mean, log_var, other_mean, other_log_var, log_weights)
     assert other_mean is not None
     assert other_log_var is not None
-    given = (mean, log_var, other_mean, other_log_var)
-    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in given), torch.float32)
+    dtypes = {tensor.dtype for tensor in (mean, log_var, other_mean, other_log_var)}
+    dtype = reduce(torch.promote_types, dtypes, torch.float32)
     mean, log_var = mean.to(dtype), log_var.to(dtype)
     if log_weights is None:
         log_weights = mean.new_full((len(other_mean),), -math.log(len(other_mean)))
@@ -175,23 +175,32 @@ def _constant(mean: Tensor) -> float:
     return 0.5 * mean.shape[1] * math.log(2 * math.pi)
 
 
-class _Side(NamedTuple):
-    """Rows or columns of the pairs; the transposes give tiles contiguous vectors."""
+class _Side:
+    """Rows or columns of the pairs: means and variances, (n, K) each."""
 
-    mean: Tensor  # (n, K)
-    var: Tensor  # (n, K)
-    mean_t: Tensor  # (K, n)
-    var_t: Tensor  # (K, n)
+    def __init__(self, table: Tensor) -> None:
+        self.table = table  # (n, 2 K), both side by side
+        k = table.shape[1] // 2
+        self.mean, self.var = table[:, :k], table[:, k:]
 
     @classmethod
     def of(cls, mean: Tensor, log_var: Tensor) -> _Side:
         """From means and log-variances."""
-        mean, var = mean.detach(), log_var.detach().exp()
-        return cls(mean, var, mean.T.contiguous(), var.T.contiguous())
+        return cls(torch.cat([mean.detach(), log_var.detach().exp()], dim=1))
+
+    @cached_property
+    def mean_t(self) -> Tensor:
+        """Means, (K, n): tiles take contiguous vectors."""
+        return self.mean.T.contiguous()
+
+    @cached_property
+    def var_t(self) -> Tensor:
+        """Variances, (K, n)."""
+        return self.var.T.contiguous()
 
     def part(self, span: slice) -> _Side:
         """The posteriors of a range."""
-        return _Side(self.mean[span], self.var[span], self.mean_t[:, span], self.var_t[:, span])
+        return _Side(self.table[span])
 
 
 class _Gradient:
@@ -204,11 +213,23 @@ class _Gradient:
     @classmethod
     def zeros(cls, side: _Side) -> _Gradient:
         """For all posteriors of a side."""
-        return cls(torch.zeros_like(side.mean_t), torch.zeros_like(side.var_t))
+        return cls(*side.table.new_zeros(2, side.mean.shape[1], len(side.mean)))
 
     def part(self, span: slice, skip: int = 0) -> _Gradient:
         """The gradient of a range, sharing memory."""
         return _Gradient(self.by_mean[:, span], self.by_var[:, span], skip)
+
+    def add_pairs(self, index: Tensor, derivatives: Tensor, *, ordered: bool) -> None:
+        """Add derivatives by mean and variance, (n_pairs, 2 K), to the posteriors of an index."""
+        k, n = self.by_mean.shape
+        if ordered:
+            starts = torch.searchsorted(index, torch.arange(n))
+            pairs = torch.arange(len(index))
+            sums = nn.functional.embedding_bag(pairs, derivatives, starts, mode="sum")
+        else:
+            sums = derivatives.new_zeros(n, 2 * k).index_add_(0, index, derivatives)
+        self.by_mean += sums[:, :k].T
+        self.by_var += sums[:, k:].T
 
     def by_log_var(self, side: _Side) -> Tensor:
         """By the log-variances, (n, K)."""
@@ -292,6 +313,24 @@ class _Tiles:
                 to_columns.by_var[k, to_columns.skip :] += product[:, to_columns.skip :].sum(dim=0)
 
 
+def _differences(i: Tensor, j: Tensor, rows: _Side, columns: _Side) -> tuple[Tensor, Tensor]:
+    """Of pairs (i, j), column less row of the means and sums of the variances: (n_pairs, K)."""
+    row, column = rows.table.index_select(0, i), columns.table.index_select(0, j)
+    k = rows.mean.shape[1]
+    return column[:, :k].sub_(row[:, :k]), column[:, k:].add_(row[:, k:])
+
+
+def _derivatives(weight: Tensor, slope: Tensor, total: Tensor) -> Tensor:
+    """G times the derivatives of log O by mean and variance of the row: (n_pairs, 2 K).
+
+    ``slope`` is -d / t; it is overwritten.
+    """
+    weight = weight[:, None]
+    by_mean = weight * slope
+    by_var = slope.mul_(by_mean).sub_(weight / total).mul_(0.5)
+    return torch.cat([by_mean, by_var], dim=1)
+
+
 def _pull_pairs(
     i: Tensor,
     j: Tensor,
@@ -301,19 +340,14 @@ def _pull_pairs(
     to_rows: _Gradient,
     to_columns: _Gradient | None = None,
 ) -> None:
-    """As ``_Tiles.pull``, for pairs (i, j) with weights G, shape (n_pairs,)."""
-    weight = weight[:, None]
-    total = rows.var.index_select(0, i).add_(columns.var.index_select(0, j))  # (n_pairs, K)
-    slope = columns.mean.index_select(0, j).sub_(rows.mean.index_select(0, i)).div_(total)
-    by_mean = weight * slope
-    by_var = slope.mul_(by_mean).sub_(weight / total).mul_(0.5)
-    to_rows.by_mean += torch.zeros_like(rows.mean).index_add_(0, i, by_mean).T
-    to_rows.by_var += torch.zeros_like(rows.mean).index_add_(0, i, by_var).T
+    """As ``_Tiles.pull``, for pairs (i, j), ordered by i, with weights G, shape (n_pairs,)."""
+    delta, total = _differences(i, j, rows, columns)
+    derivatives = _derivatives(weight, delta.div_(total), total)
+    to_rows.add_pairs(i, derivatives, ordered=True)
     if to_columns:
         other = j >= to_columns.skip
-        j = j[other]
-        to_columns.by_mean -= torch.zeros_like(columns.mean).index_add_(0, j, by_mean[other]).T
-        to_columns.by_var += torch.zeros_like(columns.mean).index_add_(0, j, by_var[other]).T
+        derivatives[:, : delta.shape[1]].neg_()
+        to_columns.add_pairs(j[other], derivatives[other], ordered=False)
 
 
 def _factors_a_logarithm(var: Tensor, other_var: Tensor) -> int:
@@ -426,6 +460,7 @@ class _Features(NamedTuple):
     centre: Tensor  # (K,), taken off all means
     typical_var: Tensor  # (K,)
     matrix: Tensor  # (A, 5 K + 2)
+    largest: Tensor  # (5 K + 2,), of each feature's sizes
 
 
 def _features_of(constants: _Constants) -> _Features | None:
@@ -441,7 +476,8 @@ def _features_of(constants: _Constants) -> _Features | None:
     last = 0.5 * log_var.sum(dim=1) - 2 * log_weights
     parts = [mean.square(), mean, var * mean.square(), var * mean, var]
     matrix = torch.cat([*parts, torch.ones_like(last)[:, None], last[:, None]], dim=1)
-    return _Features(centre, log_var.mean(dim=0).exp(), matrix)
+    largest = matrix.abs().amax(dim=0)
+    return _Features(centre, log_var.mean(dim=0).exp(), matrix, largest)
 
 
 def _sum_over_pairs(
@@ -465,37 +501,43 @@ def _sum_over_pairs(
     one = slope * mean.square() + 0.5 * rows.var.log() + math.log(4 * math.pi)
     last = torch.ones_like(mean[:, :1])
     left = torch.cat([*parts, one.sum(dim=1, keepdim=True), last], dim=1)
-    largest = left.abs().amax(dim=0) * features.matrix.abs().amax(dim=0)
+    largest = left.abs().amax(dim=0) * features.largest
     rounding = torch.finfo(rows.mean.dtype).eps * float(largest.sum())
     if not rounding < 1.0:  # NaN and infinity among others: points have no log-variance
         return False
     least = math.log(1e-3 * torch.finfo(rows.mean.dtype).eps) - rounding
-    with torch.autocast(rows.mean.device.type, enabled=False):
-        bound = left.mul_(-0.5) @ features.matrix.T
-    needed = (result + least)[:, None]
-    if log_shares is not None:
-        needed = torch.minimum(needed, log_weights - log_shares + least)
-    matters = bound > needed
-    if int(matters.count_nonzero()) > _SPARSE_SHARE * matters.numel():
+    left.mul_(-0.5)
+    found = []
+    step = max(1, 2 * _TILE // len(features.matrix))  # what a cache holds
+    scratch = left.new_empty(2, step, len(features.matrix))
+    for span in _spans(len(left), step):
+        bound, needed = (part[: span.stop - span.start] for part in scratch)
+        with torch.autocast(left.device.type, enabled=False):
+            torch.mm(left[span], features.matrix.T, out=bound)  # weights included
+        enough = (result[span] + least)[:, None]
+        if log_shares is not None:
+            enough = torch.minimum(enough, log_weights - log_shares + least, out=needed)
+        row, column = (bound > enough).nonzero(as_tuple=True)
+        found.append((row.add_(span.start), column))
+    i, j = (torch.cat(part) for part in zip(*found, strict=True))
+    if len(i) > _SPARSE_SHARE * len(left) * len(features.matrix):
         return False
-    i, j = matters.nonzero().unbind(dim=1)
-    total = rows.var.index_select(0, i).add_(columns.var.index_select(0, j))
-    delta = rows.mean.index_select(0, i).sub_(columns.mean.index_select(0, j))
-    log_overlap = delta.square_().div_(total).add_(total.log_())
-    log_overlap = log_overlap.sum(dim=1).mul_(-0.5).sub_(_constant(rows.mean))
-    floor = 2 * math.log(torch.finfo(rows.mean.dtype).eps)
-    start = result.index_select(0, i)
+    delta, total = _differences(i, j, rows, columns)
+    slope = delta / total
+    halves = rows.mean.new_full((rows.mean.shape[1],), -0.5)
+    log_overlap = torch.mv(delta.mul_(slope).add_(total.log()), halves).sub_(_constant(rows.mean))
     terms = log_overlap + log_weights.index_select(0, j)
-    ratios = terms - start
+    ratios = terms - result.index_select(0, i)
     if len(ratios) and float(ratios.amax()) > _LARGEST_LOG_RATIO:
         return False
+    floor = 2 * math.log(torch.finfo(rows.mean.dtype).eps)
     ratios = ratios.clamp_(min=floor).exp_()
     result += torch.zeros_like(result).index_add_(0, i, ratios).log1p_()
     weight = terms.sub_(result.index_select(0, i)).clamp_(min=floor).exp_()
     if log_shares is not None:
         log_overlap += log_shares.index_select(0, j)
         weight.add_(log_overlap.clamp_(min=floor, max=0.0).exp_())
-    _pull_pairs(i, j, weight, rows, columns, gradient)
+    gradient.add_pairs(i, _derivatives(weight, slope, total), ordered=True)
     return True
 
 
