@@ -282,8 +282,8 @@ def snapshot(net, rows, step):
         grads = torch.autograd.grad(out, list(encoder.parameters()), [g[part] for g in exact])
         full = [f + g for f, g in zip(full, grads, strict=True)]
     full = flat(full)
-    held = {name: buffer.clone() for name, buffer in criterion.bank.named_buffers()}
-    count, generator = criterion.bank.n_remembered, torch.Generator().manual_seed(step)
+    held = {name: state.clone() for name, state in criterion.bank.state_dict().items()}
+    generator = torch.Generator().manual_seed(step)
     by_posterior, by_weight, norms, total = [], [], [], torch.zeros_like(full)
     for _ in range(20):
         chosen = torch.randperm(n, generator=generator)[:256]
@@ -298,7 +298,6 @@ def snapshot(net, rows, step):
         by_weight.append(float(torch.cosine_similarity(of_weights, full, dim=0)))
         total += of_weights
         criterion.bank.load_state_dict(held)
-        criterion.bank.n_remembered = count
     mean = float(torch.cosine_similarity(total, full, dim=0))
     return np.array([np.mean(by_posterior), np.mean(norms), np.mean(by_weight), mean])
 
@@ -344,8 +343,9 @@ def estimate(path):
     """Size-aware sums and gradients against exact ones."""
     fields = ["quantity", "n_components", "exact", "size_aware", "size_aware_sd", "uniform"]
     fields += ["cosine", "norm", "cosine_weights", "cosine_mean"]
-    rows = []
-    for row in itertools.chain(size_aware(path), gradients(path)):
+    rows = [row for row in read("estimate") if row["quantity"] == "jensen"]
+    parts = [gradients(path)] if rows else [size_aware(path), gradients(path)]
+    for row in itertools.chain(*parts):
         numbers = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
         rows.append(dict.fromkeys(fields, "") | numbers)
         write("estimate", rows)
