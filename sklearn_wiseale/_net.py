@@ -15,7 +15,7 @@ from skorch.callbacks import EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from ._callbacks import StopTraining
+from ._callbacks import BestState, Schedule, StopTraining
 from ._data import Rows, ShuffledBatches
 from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
@@ -188,14 +188,16 @@ class VariationalNet(NeuralNet):
             numbers.append([index, {k: v for k, v in values.items() if k not in of_tensors}])
         callbacks = {}
         for name, callback in self.callbacks_:
-            if hasattr(callback, "restore"):
+            if isinstance(callback, (Schedule, BestState)):
                 callbacks[name] = callback.state()
                 parts[f"callback.{name}"] = getattr(callback, "state_", {})
         tensors = {f"{part}/{k}": v for part, items in parts.items() for k, v in items.items()}
-        history = [
-            {k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]
-        ]
+        history = self.epochs_since(n_before)
         return tensors, {"callbacks": callbacks, "history": history, "optimizer": numbers}
+
+    def epochs_since(self, n_before: int) -> list[dict[str, float]]:
+        """Figures of the epochs after so many, without skorch's lists of batches."""
+        return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
     def _restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> int:
         """Take over a training state; the number of its epochs."""
@@ -405,7 +407,7 @@ class VariationalNet(NeuralNet):
         net.__dict__ = {**self.__dict__, "callbacks_": [], "average_": None}
         net.module = net.module_ = copy.deepcopy(self.module_)
         for _, callback in self.callbacks_:
-            if hasattr(callback, "state_"):  # of the best epoch so far
+            if isinstance(callback, BestState) and hasattr(callback, "state_"):  # in training
                 net.module_.load_state_dict(callback.state_)
         net._set_training(False)
         return net

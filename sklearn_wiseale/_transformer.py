@@ -625,9 +625,7 @@ class WiSEALETransformer(
             net.train(rows, held_out, n_epochs, n_samples=seen, first_row=first_row, resume=resume)
         finally:
             net.callbacks_ = before
-            new = [
-                {k: v for k, v in row.items() if k != "batches"} for row in net.history[n_before:]
-            ]
+            new = net.epochs_since(n_before)
             self.history_ = self.history_ + new
             self.n_iter_ = len(new) if horizon else len(self.history_)
             self._set_noise_scale()

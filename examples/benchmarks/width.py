@@ -74,7 +74,7 @@ def study():
 
 
 def frontier():
-    """Five weights for the ELBO and for jensen, narrow and wide."""
+    """Five weights each for the ELBO and for jensen at two widths."""
     for method in (("elbo", 0), ("jensen", 4096), ("jensen", 20_000)):
         for seed, k, weight in itertools.product(range(5), (8, 2), (6.0, 10.0, 17.0, 28.0, 48.0)):
             setting = ("mnist", "gaussian", k, method[0], weight, method[1], seed)
@@ -247,6 +247,7 @@ def size_aware(path):
 
 
 SNAPSHOTS = []
+SNAPSHOT_STEPS = set()
 
 
 class Snapshot(Callback):
@@ -265,9 +266,6 @@ class Snapshot(Callback):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the rows."""
         del self.rows_
-
-
-SNAPSHOT_STEPS: set[int] = set()
 
 
 def snapshot(net, rows, step):
@@ -326,7 +324,7 @@ def gradients(path):
         model.fit(train)
         SNAPSHOTS.clear()
         SNAPSHOT_STEPS.update({60, 100, 140, 180, 220})
-        model.set_params(max_epochs=1, objective=WiSEALE(width=4096 if width == 1 else width))
+        model.set_params(max_epochs=1, objective=WiSEALE(width=4096))
         model.fit(train)
         cosine, norm, by_weight, of_mean = np.mean(SNAPSHOTS, axis=0)
         yield {

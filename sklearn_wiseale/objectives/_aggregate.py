@@ -116,7 +116,7 @@ class AggregateKL(nn.Module):
     posterior would feel what it does to its own row and not what it does to others. With a bank
     of all rows the gradient is that of the full sum. With fewer, the rows at hand are not taken
     to stand for the others in this second role: the few terms that overlap would be scaled up
-    by N over the width, and their noise cost more than the missing ones do.
+    by N over the width, and their noise with them.
     """
 
     def __init__(self, bound: str, weight: float, width: int) -> None:

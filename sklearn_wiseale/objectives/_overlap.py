@@ -175,6 +175,16 @@ def _constant(mean: Tensor) -> float:
     return 0.5 * mean.shape[1] * math.log(2 * math.pi)
 
 
+def _negligible(like: Tensor) -> float:
+    """A pair with a smaller share in a row is lost in the rounding of the others."""
+    return 1e-3 * torch.finfo(like.dtype).eps
+
+
+def _log_zero(like: Tensor) -> float:
+    """Logarithm of what is far below the rounding of sums with 1."""
+    return 2 * math.log(torch.finfo(like.dtype).eps)
+
+
 class _Side:
     """Rows or columns of the pairs: means and variances, (n, K) each."""
 
@@ -242,9 +252,8 @@ class _Tiles:
     def __init__(self, rows: _Side, columns: _Side, size: int) -> None:
         self.scratch = rows.mean.new_empty(4, size)
         self.factors = _factors_a_logarithm(rows.var, columns.var)
-        # a pair with a smaller share in a row is lost in the rounding of the others
-        self.negligible = 1e-3 * torch.finfo(rows.mean.dtype).eps
-        self.log_zero = 2 * math.log(torch.finfo(rows.mean.dtype).eps)
+        self.negligible = _negligible(rows.mean)
+        self.log_zero = _log_zero(rows.mean)
 
     def matrix(self, number: int, n: int, m: int) -> Tensor:
         """One of the four scratch matrices."""
@@ -403,7 +412,8 @@ class _RowOverlap(torch.autograd.Function):
         result = mean.new_full((len(mean),), -math.inf) if start is None else start.detach().clone()
         pairs = _BOUNDED_PAIRS if mean.device.type == "cpu" else _TILE_GPU
         length = max(1, pairs // len(constants.columns.mean))
-        features = None if gradient is None else _features_of(constants)
+        few_may_matter = gradient is not None and start is not None
+        features = _features_of(constants) if few_may_matter else None
         for span in _spans(len(mean), length):
             block, onto = rows.part(span), gradient.part(span) if gradient else None
             weights = constants._replace(log_weights=_rows_of(constants.log_weights, span))
@@ -505,7 +515,8 @@ def _sum_over_pairs(
     rounding = torch.finfo(rows.mean.dtype).eps * float(largest.sum())
     if not rounding < 1.0:  # NaN and infinity among others: points have no log-variance
         return False
-    least = math.log(1e-3 * torch.finfo(rows.mean.dtype).eps) - rounding
+    least = math.log(_negligible(mean)) - rounding
+    enough_as_row = None if log_shares is None else log_weights - log_shares + least
     left.mul_(-0.5)
     found = []
     step = max(1, 2 * _TILE // len(features.matrix))  # what a cache holds
@@ -515,13 +526,13 @@ def _sum_over_pairs(
         with torch.autocast(left.device.type, enabled=False):
             torch.mm(left[span], features.matrix.T, out=bound)  # weights included
         enough = (result[span] + least)[:, None]
-        if log_shares is not None:
-            enough = torch.minimum(enough, log_weights - log_shares + least, out=needed)
+        if enough_as_row is not None:
+            enough = torch.minimum(enough, enough_as_row, out=needed)
         row, column = (bound > enough).nonzero(as_tuple=True)
+        if len(row) > _SPARSE_SHARE * bound.numel():
+            return False
         found.append((row.add_(span.start), column))
     i, j = (torch.cat(part) for part in zip(*found, strict=True))
-    if len(i) > _SPARSE_SHARE * len(left) * len(features.matrix):
-        return False
     delta, total = _differences(i, j, rows, columns)
     slope = delta / total
     halves = rows.mean.new_full((rows.mean.shape[1],), -0.5)
@@ -530,7 +541,7 @@ def _sum_over_pairs(
     ratios = terms - result.index_select(0, i)
     if len(ratios) and float(ratios.amax()) > _LARGEST_LOG_RATIO:
         return False
-    floor = 2 * math.log(torch.finfo(rows.mean.dtype).eps)
+    floor = _log_zero(mean)
     ratios = ratios.clamp_(min=floor).exp_()
     result += torch.zeros_like(result).index_add_(0, i, ratios).log1p_()
     weight = terms.sub_(result.index_select(0, i)).clamp_(min=floor).exp_()
