@@ -54,7 +54,10 @@ INSIDE = {
     "objectives._bank": set(),
     "objectives._base": {"_parts"},
     "objectives._baselines": {"objectives._base"},
-    "objectives._overlap": set(),
+    "objectives._overlap": {"objectives._pairs", "objectives._sides", "objectives._tiles"},
+    "objectives._pairs": {"objectives._sides", "objectives._tiles"},
+    "objectives._sides": set(),
+    "objectives._tiles": {"objectives._sides"},
 }
 
 _CHECKS = "sklearn.utils._param_validation"
@@ -83,6 +86,9 @@ OUTSIDE = {
     "objectives._base": {"torch", _CHECKS},
     "objectives._baselines": {"torch", _CHECKS},
     "objectives._overlap": {"torch"},
+    "objectives._pairs": {"torch"},
+    "objectives._sides": {"torch"},
+    "objectives._tiles": {"torch"},
 }
 
 #: Imported only where they are used, so that the package imports without them and quickly.

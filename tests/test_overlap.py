@@ -13,12 +13,15 @@ import torch
 from scipy.stats import multivariate_normal
 
 import sklearn_wiseale
-from sklearn_wiseale.objectives import _overlap, log_mean_overlap
-from sklearn_wiseale.objectives._overlap import log_mean_overlap_with_constants
+from sklearn_wiseale.objectives import _overlap, _pairs, _sides, _tiles, log_mean_overlap
+from sklearn_wiseale.objectives._overlap import (
+    log_mean_overlap_with_constants,
+    mean_row_overlap,
+)
 
 ALL = 2**60
-TILES = {"_PLAIN_NUMBERS": 0, "_SPARSE_COMPONENTS": ALL, "_plain": None, "_pull_pairs": None}
-GATHERED = {"_PLAIN_NUMBERS": 0, "_SPARSE_COMPONENTS": 1, "_SPARSE_SHARE": 1.0, "_plain": None}
+TILES = {"_PLAIN_NUMBERS": 0, "SPARSE_COMPONENTS": ALL, "_plain": None, "pull_pairs": None}
+GATHERED = {"_PLAIN_NUMBERS": 0, "SPARSE_COMPONENTS": 1, "SPARSE_SHARE": 1.0, "_plain": None}
 #: what forces a path upon log_mean_overlap; None stands where it must not come by
 PATHS = {
     "plain": {"_PLAIN_NUMBERS": ALL, "_Overlap": None, "_RowOverlap": None},
@@ -28,8 +31,8 @@ PATHS = {
 #: the same for log_mean_overlap_with_constants
 CONSTANT_PATHS = {
     "tiles": TILES,
-    "gathered": {**GATHERED, "_sum_over_pairs": lambda *arguments: False},
-    "pairs": {**GATHERED, "_sum_over_tiles": None},
+    "gathered": {**GATHERED, "sum_over_pairs": lambda *arguments: False},
+    "pairs": {**GATHERED, "sum_over_tiles": None},
 }
 DTYPES = [torch.float32, torch.float64]
 BARS = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -54,17 +57,25 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def patch(monkeypatch, name, value):
+    """Set a name in every module of the overlaps that has it."""
+    modules = [m for m in (_overlap, _pairs, _sides, _tiles) if hasattr(m, name)]
+    assert modules
+    for module in modules:
+        monkeypatch.setattr(module, name, value)
+
+
 @pytest.fixture
 def path(request, monkeypatch):
     for name, value in PATHS[request.param].items():
-        monkeypatch.setattr(_overlap, name, value)
+        patch(monkeypatch, name, value)
     return request.param
 
 
 @pytest.fixture
 def constant_path(request, monkeypatch):
     for name, value in CONSTANT_PATHS[request.param].items():
-        monkeypatch.setattr(_overlap, name, value)
+        patch(monkeypatch, name, value)
     return request.param
 
 
@@ -230,7 +241,7 @@ def test_the_path_that_is_chosen_gives_the_same_numbers(dtype, case, draw, k):
 
 @pytest.mark.parametrize(("m", "missing"), [(250, "_Overlap"), (260, "_plain")])
 def test_few_pairs_take_the_plain_path(monkeypatch, make_posterior, m, missing):
-    monkeypatch.setattr(_overlap, missing, None)
+    patch(monkeypatch, missing, None)
     mean, log_var = make_posterior(m, 4)
     log_mean_overlap(mean.requires_grad_(), log_var).sum().backward()
 
@@ -239,13 +250,13 @@ def test_few_pairs_take_the_plain_path(monkeypatch, make_posterior, m, missing):
 def gathered(monkeypatch):
     """A list, to which the numbers of pairs are added that are gathered."""
     numbers = []
-    differences = _overlap._differences
+    pair_differences = _sides.pair_differences
 
     def counted(i, *rest):
         numbers.append(len(i))
-        return differences(i, *rest)
+        return pair_differences(i, *rest)
 
-    monkeypatch.setattr(_overlap, "_differences", counted)
+    patch(monkeypatch, "pair_differences", counted)
     return numbers
 
 
@@ -268,8 +279,8 @@ def test_every_path_passes_gradcheck(path, case):
 
 def set_tiles(monkeypatch, n_rows, n_columns):
     """Tiles of this many pairs in float64."""
-    monkeypatch.setattr(_overlap, "_BLOCK_ROWS", n_rows)
-    monkeypatch.setattr(_overlap, "_TILE", 2 * n_rows * n_columns)
+    patch(monkeypatch, "_BLOCK_ROWS", n_rows)
+    patch(monkeypatch, "TILE", 2 * n_rows * n_columns)
 
 
 @each_tile_path
@@ -282,7 +293,7 @@ def test_numbers_do_not_depend_on_the_size_of_tiles(monkeypatch, path, case, n_r
     tensors, n_free = arguments(case, overlapping, m, k)
     set_tiles(monkeypatch, n_rows, min(n_columns, m) if case in SQUARE else n_columns)
     for bounded in (n_rows * n_columns, ALL):
-        monkeypatch.setattr(_overlap, "_BOUNDED_PAIRS", bounded)
+        patch(monkeypatch, "BOUNDED_PAIRS", bounded)
         found = value_and_gradients(log_mean_overlap, of_dtype(torch.float64, tensors), n_free)
         assert_agree(found, expected(case, overlapping, m, k), k, bar=1e-13)
 
@@ -566,7 +577,7 @@ def test_constants_give_each_gradient_alone(path, wanted):
 @pytest.mark.parametrize("log_shares", [False, True], ids=["", "shares"])
 @pytest.mark.parametrize("k", [6, 20])
 def test_pairs_left_out_do_not_matter(monkeypatch, dtype, draw, log_shares, k):
-    monkeypatch.setattr(_overlap, "_SPARSE_SHARE", 1.0)
+    patch(monkeypatch, "SPARSE_SHARE", 1.0)
     bar = BARS[dtype] if dtype == torch.float32 else 1e-13
     rows, start, *rest = constants(draw, 20, 300, k)
     raised = start + 40 * (torch.arange(20) % 2)  # of these rows only the shares matter
@@ -577,7 +588,7 @@ def test_pairs_left_out_do_not_matter(monkeypatch, dtype, draw, log_shares, k):
 @pytest.mark.parametrize("log_shares", [False, True], ids=["", "shares"])
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 def test_most_pairs_of_clusters_are_left_out(monkeypatch, gathered, dtype, log_shares, shift):
-    monkeypatch.setattr(_overlap, "_sum_over_tiles", None)
+    patch(monkeypatch, "sum_over_tiles", None)
     rows, start, columns, *weights = constants(clustered, 20, 300, 6)
     rows, columns = ([mean + shift, log_var] for mean, log_var in (rows, columns))
     check_constants((rows, start, columns, *weights), dtype, 6, EVEN, log_shares)
@@ -587,7 +598,7 @@ def test_most_pairs_of_clusters_are_left_out(monkeypatch, gathered, dtype, log_s
 @each_dtype
 @pytest.mark.parametrize("shares", [False, True], ids=["", "shares"])
 def test_pairs_are_found_as_exactly_under_autocast(monkeypatch, dtype, shares):
-    monkeypatch.setattr(_overlap, "_sum_over_tiles", None)
+    patch(monkeypatch, "sum_over_tiles", None)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         check_constants(constants(clustered, 20, 300, 6), dtype, 6, EVEN, shares)
 
@@ -644,7 +655,7 @@ def test_start_is_all_that_is_left_without_constants(path, dtype, by_row):
 def test_constants_do_not_depend_on_the_size_of_blocks(monkeypatch, constant_path, rows_a_block):
     set_tiles(monkeypatch, rows_a_block, 60)
     for bounded in (60 * rows_a_block, ALL):
-        monkeypatch.setattr(_overlap, "_BOUNDED_PAIRS", bounded)
+        patch(monkeypatch, "BOUNDED_PAIRS", bounded)
         for by_row in (False, True)[: 1 if constant_path == "pairs" else 2]:
             given = constants(apart, 20, 60, 6, by_row)
             check_constants(given, torch.float64, 6, UNEVEN)
@@ -664,6 +675,115 @@ def test_constants_give_finite_numbers(path, dtype, points, k):
     value = log_mean_overlap_with_constants(mean, log_var, *columns, *weights)
     value.sum().backward()
     assert all(torch.isfinite(tensor).all() for tensor in (value, mean.grad, log_var.grad))
+
+
+# rows among themselves and with constants -----------------------------------------------------
+
+LOG_SELF, LOG_OTHERS = -3.0, -1.5
+
+
+def twin_among(mean, log_var, *constants_given):
+    """Mean and rows of mean_row_overlap, and the surrogate that has its gradient."""
+    within = mean.new_full((len(mean), len(mean)), LOG_OTHERS)
+    within.fill_diagonal_(LOG_SELF)
+    start = twin(mean, log_var, log_weights=within)
+    if len(constants_given[0]) == 0:
+        return start.mean(), start, start.mean()
+    *columns, log_weights, log_shares = constants_given
+    rows, surrogate = twin_with_constants(mean, log_var, *columns, log_weights, start, log_shares)
+    return rows.mean(), rows, surrogate.mean()
+
+
+def check_among(given, dtype, bar=None):
+    """Mean, rows and gradients of the mean against those of the twin."""
+    bar = bar or BARS[dtype]
+
+    def results(function, dtype, *arguments):
+        *numbers, log_shares = of_dtype(dtype, given)
+        free = leaves(numbers[:2], 2)
+        value, rows, *surrogate = function(*free, *arguments, *numbers[2:], log_shares)
+        gradients = torch.autograd.grad(3 * (surrogate or [value])[0], free)
+        return value.detach(), rows.detach(), *gradients
+
+    found = results(mean_row_overlap, dtype, LOG_SELF, torch.tensor(LOG_OTHERS, dtype=dtype))
+    wanted = results(twin_among, torch.float64)
+    k = given[0].shape[1]
+    assert abs(found[0].double() - wanted[0]) <= bar * (abs(wanted[0]) + k)
+    assert found[0].dtype == dtype
+    assert_agree(found[1:], wanted[1:], k, bar)
+
+
+def among(draw, m, a, k, log_shares=True):
+    rows, _, columns, log_weights, shares = constants(draw, m, max(a, 1), k)
+    return [
+        *rows,
+        *(column[:a] for column in columns),
+        log_weights[:a],
+        shares[:a] if log_shares else None,
+    ]
+
+
+@each_constant_path
+@each_dtype
+@pytest.mark.parametrize("draw", [overlapping, apart])
+@pytest.mark.parametrize("log_shares", [False, True], ids=["", "shares"])
+@pytest.mark.parametrize("k", [1, 6])
+def test_rows_meet_themselves_and_constants(constant_path, dtype, draw, log_shares, k):
+    check_among(among(draw, 20, 60, k, log_shares), dtype)
+
+
+@each_constant_path
+@pytest.mark.parametrize(("m", "a"), [(1, 1), (1, 60), (20, 1), (20, 0)])
+def test_rows_meet_few(constant_path, m, a):
+    check_among(among(apart, m, a, 6), torch.float64)
+
+
+@each_constant_path
+@pytest.mark.parametrize("rows_a_block", [1, 7, 20])
+def test_rows_and_constants_do_not_depend_on_the_size_of_blocks(
+    monkeypatch, constant_path, rows_a_block
+):
+    set_tiles(monkeypatch, rows_a_block, 80)
+    for bounded in (80 * rows_a_block, ALL):
+        patch(monkeypatch, "BOUNDED_PAIRS", bounded)
+        check_among(among(apart, 20, 60, 6), torch.float64)
+
+
+@each_dtype
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("k", [6, 20])
+def test_pairs_left_out_among_rows_do_not_matter(monkeypatch, dtype, draw, k):
+    patch(monkeypatch, "SPARSE_SHARE", 1.0)
+    bar = BARS[dtype] if dtype == torch.float32 else 1e-13
+    check_among(among(draw, 60, 300, k), dtype, bar)
+
+
+@each_dtype
+def test_most_pairs_are_left_out_among_rows(monkeypatch, gathered, dtype):
+    for name in ("_Overlap", "_RowOverlap", "_plain"):
+        patch(monkeypatch, name, None)
+    check_among(among(clustered, 200, 300, 6), dtype)
+    assert 200 <= sum(gathered) < 0.04 * 200 * 500
+
+
+@each_constant_path
+def test_rows_and_constants_pass_gradcheck(constant_path):
+    mean, log_var, *columns, log_weights, _ = of_dtype(torch.float64, among(overlapping, 4, 6, 5))
+
+    def value(mean, log_var):
+        others = torch.tensor(LOG_OTHERS, dtype=mean.dtype)
+        return mean_row_overlap(mean, log_var, LOG_SELF, others, *columns, log_weights)[0]
+
+    assert torch.autograd.gradcheck(value, leaves([mean, log_var], 2))
+
+
+@each_dtype
+def test_rows_and_constants_give_finite_numbers(dtype):
+    mean, log_var, *rest = of_dtype(dtype, among(extreme, 50, 60, 8))
+    mean, log_var = leaves([mean, log_var], 2)
+    value, rows = mean_row_overlap(mean, log_var, LOG_SELF, torch.tensor(LOG_OTHERS), *rest)
+    value.backward()
+    assert all(torch.isfinite(tensor).all() for tensor in (rows, mean.grad, log_var.grad))
 
 
 # memory ---------------------------------------------------------------------------------------

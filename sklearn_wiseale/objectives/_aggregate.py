@@ -31,7 +31,11 @@ from torch import Tensor, nn
 
 from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
-from ._overlap import log_mean_overlap, log_mean_overlap_with_constants
+from ._overlap import (
+    log_mean_overlap,
+    log_mean_overlap_with_constants,
+    mean_row_overlap,
+)
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
@@ -188,68 +192,101 @@ class _Known(NamedTuple):
         )
 
 
+class _Weights(NamedTuple):
+    """What columns count for in the sum of a row."""
+
+    log_self: float  # the row itself, 1 / N
+    log_others: Tensor  # scalar; each other row of the batch
+    log_known: Tensor  # (a,), each posterior of the bank
+    present: Tensor  # scalar, the part of all N rows that is at hand
+    log_shares: Tensor  # (a,), what a row counts for in the sum of one in the bank, over that sum
+
+    @classmethod
+    def of(cls, n: int, known: _Known, n_samples: int) -> _Weights:
+        """For a batch of n rows of a data set of n_samples, and a bank."""
+        n_columns = n + known.held.sum()  # a tensor: nothing waits for the device
+        others = torch.log((1 - 1 / n_samples) / (n_columns - 1).clamp(min=1))
+        log_known = others + known.held.log()  # -inf where nothing is held
+        present = n_columns / n_samples
+        alone = n + len(known.mean) == 1
+        shares = log_known + present.log() - known.log_norm[:, 0]
+        return cls(0.0 if alone else -math.log(n_samples), others, log_known, present, shares)
+
+    def within(self, n: int) -> Tensor:
+        """Log-weights of the batch in its own sums: (n, n)."""
+        return self.log_others.repeat(n, n).fill_diagonal_(self.log_self)
+
+
 def _wide_kl(
     posterior: Posterior, z: Tensor, bound: str, known: _Known, n_samples: int
 ) -> tuple[Tensor, Tensor]:
     """Divergence of the aggregate of a batch and a bank; log sums of the rows, (n,)."""
-    mean, log_var = posterior
-    n = len(mean)
-    n_columns = n + known.held.sum()  # a tensor: nothing waits for the device
     if bound == "moment":
-        weights = torch.cat([torch.ones_like(mean[:, 0]), known.held]) / n_columns
-        both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
-        kl = moment_kl(Posterior(*both), weights)
-        # a row has the n-th part of a batch in its gradient, as in other terms of the objective
-        return kl.detach() + n_columns / n * (kl - kl.detach()), torch.zeros_like(mean[:, 0])
-
-    others = torch.log((1 - 1 / n_samples) / (n_columns - 1).clamp(min=1))
-    within = others.expand(n, n).clone()
-    within.diagonal().fill_(-math.log(n_samples) if len(known.mean) + n > 1 else 0.0)
-    beyond = others + known.held.log()  # (a,), -inf where nothing is held
-    present = n_columns / n_samples  # the part of all rows that is at hand
-    shares = beyond + present.log() - known.log_norm[:, 0]
-    if bound == "monte_carlo":
-        points, known_points = (torch.full_like(t, -math.inf) for t in (z, known.z))
-        rows = log_mean_overlap(z, points, mean, log_var, within)
-        if len(known.mean):
-            rows = log_mean_overlap_with_constants(
-                z, points, known.mean, known.log_var, beyond, start=rows
-            )
-            nothing = torch.full_like(beyond, -math.inf)
-            rows = rows + log_mean_overlap_with_constants(
-                mean,
-                log_var,
-                known.z,
-                known_points,
-                nothing,
-                start=torch.zeros_like(rows),
-                log_shares=shares,
-            )  # 0, but for its gradient
-        return rows.mean() + cross_entropy(posterior), rows
-
-    rows = log_mean_overlap(mean, log_var, log_weights=within)
+        return _wide_moment_kl(posterior, known)
+    weights = _Weights.of(len(z), known, n_samples)
     if bound == "jensen":
-        if len(known.mean):
-            rows = log_mean_overlap_with_constants(
-                mean,
-                log_var,
-                known.mean,
-                known.log_var,
-                beyond,
-                start=rows,
-                log_shares=shares,
-            )
-        return rows.mean() + cross_entropy(posterior), rows
-    if len(known.mean):  # the sum is symmetric: a pair with the bank counts in both its roles
-        rows = log_mean_overlap_with_constants(
-            mean + present * (mean - mean.detach()),
-            log_var + present * (log_var - log_var.detach()),
+        negative_entropy, rows = mean_row_overlap(
+            *posterior,
+            weights.log_self,
+            weights.log_others,
             known.mean,
             known.log_var,
-            beyond,
-            start=rows,
+            weights.log_known,
+            weights.log_shares,
         )
-    return torch.logsumexp(rows, dim=0) - math.log(n) + cross_entropy(posterior), rows
+    elif bound == "renyi":
+        rows = _wide_overlap(posterior, known, weights)
+        negative_entropy = torch.logsumexp(rows, dim=0) - math.log(len(rows))
+    else:
+        rows = _wide_density(z, posterior, known, weights)
+        negative_entropy = rows.mean()
+    return negative_entropy + cross_entropy(posterior), rows
+
+
+def _wide_moment_kl(posterior: Posterior, known: _Known) -> tuple[Tensor, Tensor]:
+    """``moment_kl`` of a batch and a bank; zeros for the rows."""
+    rows = torch.zeros_like(posterior.mean[:, 0])
+    n_columns = len(rows) + known.held.sum()
+    weights = torch.cat([torch.ones_like(rows), known.held]) / n_columns
+    both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
+    kl = moment_kl(Posterior(*both), weights)
+    # a row has the n-th part of a batch in its gradient, as in other terms of the objective
+    return kl.detach() + n_columns / len(rows) * (kl - kl.detach()), rows
+
+
+def _wide_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
+    """Log sums of overlaps: (n,); with a gradient for a sum that is symmetric in all pairs.
+
+    A pair with the bank counts in it in both its roles.
+    """
+    rows = log_mean_overlap(*posterior, log_weights=weights.within(len(posterior.mean)))
+    if len(known.mean) == 0:
+        return rows
+    mean, log_var = (part + weights.present * (part - part.detach()) for part in posterior)
+    return log_mean_overlap_with_constants(
+        mean, log_var, known.mean, known.log_var, weights.log_known, start=rows
+    )
+
+
+def _wide_density(z: Tensor, posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
+    """Log densities of the aggregate at the draws z: (n,)."""
+    points, known_points = (torch.full_like(t, -math.inf) for t in (z, known.z))
+    rows = log_mean_overlap(z, points, *posterior, weights.within(len(z)))
+    if len(known.mean) == 0:
+        return rows
+    rows = log_mean_overlap_with_constants(
+        z, points, known.mean, known.log_var, weights.log_known, start=rows
+    )
+    nothing = torch.full_like(weights.log_known, -math.inf)
+    return rows + log_mean_overlap_with_constants(
+        posterior.mean,
+        posterior.log_var,
+        known.z,
+        known_points,
+        nothing,
+        start=torch.zeros_like(rows),
+        log_shares=weights.log_shares,
+    )  # 0, but for its gradient
 
 
 class WiSEALE(Objective):
