@@ -19,7 +19,7 @@ from sklearn_wiseale.diagnostics import (
     reconstruction_r2,
     sliced_wasserstein,
 )
-from sklearn_wiseale.objectives import _overlap
+from sklearn_wiseale.objectives import _overlap, _tiles
 from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
 
 CLOSED_FORMS = [bound for bound in BOUNDS if bound != "monte_carlo"]
@@ -55,7 +55,7 @@ def test_aggregate_kl_does_not_depend_on_the_size_of_blocks(monkeypatch, make_po
     posterior = make_posterior(25, 2)
     expected = aggregate_kl(*posterior, method=method, random_state=0)
     monkeypatch.setattr(_overlap, "_PLAIN_NUMBERS", 0)
-    monkeypatch.setattr(_overlap, "_TILE", 130)
+    monkeypatch.setattr(_tiles, "TILE", 130)
     value = aggregate_kl(*posterior, method=method, random_state=0)
     assert value == pytest.approx(expected, rel=1e-12)
 
