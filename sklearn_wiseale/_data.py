@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +26,10 @@ def chunk_length(n_features: int, draws: int = 1) -> int:
     return max(1, _CHUNK_NUMBERS // (max(_ROW_NUMBERS, n_features) * draws))
 
 
-def dense(rows: Any) -> np.ndarray:
-    """Rows as float64 ndarray, whatever holds them."""
+def dense(rows: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Rows as ndarray, whatever holds them; ``dtype=None`` leaves theirs."""
     rows = rows.toarray() if hasattr(rows, "toarray") else rows
-    return np.asarray(rows, dtype=np.float64)
+    return np.asarray(rows, dtype=dtype)
 
 
 class Scaling(NamedTuple):
@@ -46,9 +47,40 @@ class Scaling(NamedTuple):
         return X.astype(np.float64) * self.scale + self.shift
 
     @property
+    def fits_float32(self) -> bool:
+        """Whether float32 holds the numbers of :class:`Float32Scaling`, with room to spare."""
+        shift, scale = np.abs(self.shift).max(), self.scale
+        return bool(shift < 1e30 and 1e-30 < scale.min() and scale.max() < 1e30)
+
+    @property
     def log_det(self) -> float:
         """Log of the density's change of volume, to be added to a log-density: nats."""
         return -float(np.log(self.scale).sum())
+
+
+class Float32Scaling(NamedTuple):
+    """A :class:`Scaling` in float32 that is as exact, for rows that float32 holds exactly.
+
+    The shift comes in two parts: ``(x - high) - low`` does not cancel as ``x - shift`` would
+    with a rounded shift.
+    """
+
+    high: np.ndarray  # (n_features,)
+    low: Tensor  # (n_features,)
+    scale: Tensor  # (n_features,)
+
+    @classmethod
+    def of(cls, scaling: Scaling) -> Float32Scaling:
+        """Split the shift."""
+        high = scaling.shift.astype(np.float32)
+        low = (scaling.shift - high).astype(np.float32)
+        scale = scaling.scale.astype(np.float32)
+        return cls(high, torch.from_numpy(low), torch.from_numpy(scale))
+
+    def apply(self, X: np.ndarray) -> Tensor:
+        """From the units of X to scaled units, float32; X stays as it is."""
+        centred = torch.from_numpy(np.subtract(X, self.high, dtype=np.float32, order="C"))
+        return centred.sub_(self.low).div_(self.scale)
 
 
 class Rows(Dataset):
@@ -88,9 +120,22 @@ class Rows(Dataset):
         if self._resident is not None:
             return self._resident[rows]
         numbers = rows.numpy(force=True) if isinstance(rows, Tensor) else rows
-        chosen = self.X[numbers if self.index is None else self.index[numbers]]
-        scaled = torch.from_numpy(np.ascontiguousarray(self.scaling.apply(dense(chosen))))
-        return scaled.to(device=self.device, dtype=self.dtype)
+        chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
+        if self._in_float32 is not None:
+            return self._in_float32.apply(chosen).to(self.device)
+        scaled = np.ascontiguousarray(self.scaling.apply(dense(chosen)))
+        return torch.from_numpy(scaled).to(device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def _in_float32(self) -> Float32Scaling | None:
+        """The scaling in float32, where that holds what there is exactly."""
+        exact = np.can_cast(self.X.dtype, np.float32) and self.scaling.fits_float32
+        return Float32Scaling.of(self.scaling) if exact and self.dtype == torch.float32 else None
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all rows are held as one tensor."""
+        return self._resident is not None
 
     def chunks(self, draws: int = 1) -> Iterator[Tensor]:
         """All rows in order, in chunks of bounded size; see :func:`chunk_length`."""
@@ -137,5 +182,8 @@ class ShuffledBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
-        for index in order.to(self.rows.device).tensor_split(len(self)):
-            yield self.rows[index], index
+        on_device = order.to(self.rows.device)
+        taken = on_device if self.rows.is_resident else order  # nothing waits for the device
+        parts = zip(taken.tensor_split(len(self)), on_device.tensor_split(len(self)), strict=True)
+        for index, index_on_device in parts:
+            yield self.rows[index], index_on_device

@@ -108,6 +108,17 @@ class VariationalNet(NeuralNet):
         self.n_samples_ = self.first_row_ = 0
         return self
 
+    def torch_compile(self, module: nn.Module, name: str) -> nn.Module:
+        """Compile encoder and decoder, which are what is called, where ``compile=True``.
+
+        In place: names of weights stay, and a copy or a pickle is not compiled.
+        """
+        if self.compile and name == "module":
+            params = self.get_params_for("compile")
+            for part in (module.encoder, module.decoder):
+                part.compile(**params)
+        return module
+
     # training -----------------------------------------------------------------------------
 
     def train(

@@ -31,7 +31,7 @@ from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._start import build_module, column_scaling
 from ._statistics import Moments, principal_axes
 from ._tasks import CallbackSupportMixin, FitTask, with_callbacks
-from .diagnostics import aggregate_kl
+from .diagnostics import active_units, aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import NETWORKS, Network
 from .objectives import OBJECTIVES, Objective
@@ -352,7 +352,9 @@ class WiSEALETransformer(
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
             self._train(train, held_out, n_epochs, horizon=True, last=last, resume=saved)
-            self._bound_aggregate(X, split_rng, _BOUND_ROWS)
+            mean, log_var = self._encode(X)
+            self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
+            self._warn_of_collapse(mean)
             task.end()
             if checkpoint:
                 checkpoint.remove()
@@ -397,7 +399,8 @@ class WiSEALETransformer(
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
-            self._bound_aggregate(X, np.random.RandomState(0), _BOUND_ROWS_OF_CHUNK)
+            chunk_rng = np.random.RandomState(0)
+            self._bound_aggregate(*self._encode(X), chunk_rng, _BOUND_ROWS_OF_CHUNK)
         return self
 
     @contextmanager
@@ -525,6 +528,7 @@ class WiSEALETransformer(
         fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
         self._built = {**fixed, **parts}
         self.n_components_ = self.n_components
+        self._n_axes = len(axes.variance)
         self.n_samples_seen_ = 0
         self.history_: list[dict[str, float]] = []
 
@@ -640,9 +644,10 @@ class WiSEALETransformer(
         mode = self._built["likelihood"].scale_mode(self._built["scale"])
         self.noise_scale_ = std if variance.numel() > 1 or mode == "feature" else float(std[0])
 
-    def _bound_aggregate(self, X: Any, rng: np.random.RandomState, n_rows: int) -> None:
+    def _bound_aggregate(
+        self, mean: np.ndarray, log_var: np.ndarray, rng: np.random.RandomState, n_rows: int
+    ) -> None:
         """Bounds on the divergence of the aggregate of all rows, the upper one of some of them."""
-        mean, log_var = self._encode(X)
         chosen = np.arange(len(mean))
         if len(mean) > n_rows:
             chosen = np.sort(rng.choice(len(mean), n_rows, replace=False))
@@ -651,6 +656,18 @@ class WiSEALETransformer(
             aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
             len(chosen),
         )
+
+    def _warn_of_collapse(self, mean: np.ndarray) -> None:
+        """Warn where components that began with a share of X have none any more."""
+        n_active = active_units(mean)
+        if n_active < self._n_axes:
+            warnings.warn(
+                f"Of {self.n_components_} components only {n_active} are in use: the codes of the "
+                "others hardly vary (variance below 0.01). Lower n_components, or the weight of "
+                f"objective={self._built['objective']}.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     # using ----------------------------------------------------------------------------------
 

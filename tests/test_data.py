@@ -24,6 +24,9 @@ HOLDERS = {
     "F order": np.asfortranarray,
     "float32": np.float32,
     "integers": np.int64,
+    "bytes": np.uint8,
+    "half": np.float16,
+    "big-endian float32": lambda X: X.astype(">f4"),
     "big-endian": lambda X: X.astype(">f8"),
     "reversed twice": lambda X: np.ascontiguousarray(X[::-1])[::-1],
     "every other column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
@@ -70,6 +73,37 @@ def test_rows_are_the_scaled_rows_of_whatever_holds_them(holder, resident, dtype
     for given in (slice(None), slice(1, 4), chosen):
         assert torch.equal(rows[given], expected[given])
     assert torch.equal(torch.cat(list(rows.chunks())), expected)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8, np.int16])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_rows_in_float32_are_as_exact_as_float32_can_hold_them(kind, offset):
+    rng = np.random.RandomState(0)
+    X = (
+        offset + rng.randint(0, 100, size=(50, 3)) / (1 if kind in (np.uint8, np.int16) else 7)
+    ).astype(kind)
+    exact = X.astype(np.float64)
+    scaling = Scaling(exact.mean(axis=0) + 1e-9, exact.std(axis=0))
+    rows = Rows(X, scaling, torch.float32, CPU)
+    assert rows._in_float32 is not None
+    error = np.abs(rows[slice(None)].double().numpy() - scaling.apply(exact))
+    assert (error <= 2.0**-22 * np.abs(scaling.apply(exact))).all()
+
+
+def test_an_offset_a_million_times_the_spread_costs_no_digits():
+    X = (1e6 + np.random.RandomState(0).standard_normal((50, 3))).astype(np.float32)
+    exact = X.astype(np.float64)
+    scaling = Scaling(exact.mean(axis=0), exact.std(axis=0))
+    rows = Rows(X, scaling, torch.float32, CPU)[slice(None)].double().numpy()
+    np.testing.assert_allclose(rows, scaling.apply(exact), rtol=2.0**-22)
+
+
+@pytest.mark.parametrize("shift, scale", [(1e31, 1.0), (0.0, 1e31), (0.0, 1e-31)])
+def test_scales_that_float32_does_not_hold_are_used_in_float64(shift, scale):
+    X = np.ones((4, 3), dtype=np.float32)
+    scaling = Scaling(np.full(3, shift), np.full(3, scale))
+    expected = torch.from_numpy(scaling.apply(X.astype(float))).float()
+    assert torch.equal(Rows(X, scaling, torch.float32, CPU)[slice(None)], expected)
 
 
 def test_rows_are_taken_without_a_change_to_those_that_are_held(holder):

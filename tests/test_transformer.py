@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale.diagnostics import aggregate_kl, reconstruction_r2
+from sklearn_wiseale.diagnostics import active_units, aggregate_kl, reconstruction_r2
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE
@@ -388,6 +388,52 @@ def test_skorch_callbacks_work(name):
     if name == "schedule":
         rates = [group["lr"] for group in model.net_.optimizer_.param_groups]
         assert rates == pytest.approx([0.1 * 0.1**3])
+
+
+def test_gradients_are_clipped_through_net_params():
+    from skorch.callbacks import Callback, GradientNormClipping
+
+    norms = []
+
+    class Norm(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            gradients = [p.grad for _, p in named_parameters if p.grad is not None]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    for clips in ([], [("clip", GradientNormClipping(1e-3))]):
+        callbacks = [*clips, ("norm", Norm())]
+        reducer(max_epochs=2, net_params={"callbacks": callbacks}).fit(WINE)
+    half = len(norms) // 2
+    assert min(norms[:half]) > 0.01
+    assert max(norms[half:]) <= 1.001e-3
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compilation_through_net_params():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    params = {"compile": True, "compile__backend": backend}
+    model = reducer(net_params=params).fit(WINE)
+    assert len(graphs) >= 2  # an encoder and a decoder at least
+    plain = reducer().fit(WINE)
+    np.testing.assert_allclose(model.transform(WINE), plain.transform(WINE), atol=1e-5)
+    assert model.net_.module_.state_dict().keys() == plain.net_.module_.state_dict().keys()
+    params["compile__backend"] = "eager"  # a function of this test cannot be pickled
+    again = pickle.loads(pickle.dumps(reducer(net_params=params).fit(WINE)))
+    np.testing.assert_allclose(again.transform(WINE), plain.transform(WINE), atol=1e-5)
+    torch._dynamo.reset()
+
+
+def test_collapsed_components_are_warned_of():
+    model = reducer(objective=ELBO(weight=1e4), learning_rate=0.05, max_epochs=40)
+    with pytest.warns(UserWarning, match=r"Of 2 components only [01] are in use.*weight=10000"):
+        model.fit(WINE)
+    assert active_units(model.transform(WINE)) < 2
 
 
 @pytest.mark.parametrize(
