@@ -104,8 +104,11 @@ def find_device(name: str, precision: str) -> torch.device:
     return device
 
 
-def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
-    """X as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
+def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool = True) -> Any:
+    """X as ndarray, memmap or CSR matrix, of whatever real dtype it has.
+
+    Without ``finite``, values are left for :class:`Rows` to look at.
+    """
     if isinstance(X, torch.Tensor):
         X = X.numpy(force=True)
     try:
@@ -116,9 +119,10 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             accept_sparse="csr",
             dtype="numeric",
             ensure_min_samples=2 if reset else 1,
+            ensure_all_finite=finite,
         )
         if checked.dtype.kind == "O":  # polars columns of several types
-            checked = check_array(checked, dtype=np.float64)
+            checked = check_array(checked, dtype=np.float64, ensure_all_finite=finite)
     except (ValueError, TypeError) as error:
         text = text_columns(X)
         if not text:

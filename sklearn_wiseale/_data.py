@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import assert_all_finite
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,7 +18,7 @@ __all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense"]
 #: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22
 #: and a row counts for at least so many, because the network's layers are as wide.
-_ROW_NUMBERS = 2**10
+_ROW_NUMBERS = 2**11
 #: Up to this size the scaled data set is held as one tensor for training.
 RESIDENT_BYTES = 2**29
 
@@ -48,9 +50,9 @@ class Scaling(NamedTuple):
 
     @property
     def fits_float32(self) -> bool:
-        """Whether float32 holds the numbers of :class:`Float32Scaling`, with room to spare."""
+        """Whether float32 holds the numbers of the scaling, with room to spare."""
         shift, scale = np.abs(self.shift).max(), self.scale
-        return bool(shift < 1e30 and 1e-30 < scale.min() and scale.max() < 1e30)
+        return bool(shift < 1e30 and scale.min() > 1e-30 and scale.max() < 1e30)
 
     @property
     def log_det(self) -> float:
@@ -58,29 +60,39 @@ class Scaling(NamedTuple):
         return -float(np.log(self.scale).sum())
 
 
-class Float32Scaling(NamedTuple):
-    """A :class:`Scaling` in float32 that is as exact, for rows that float32 holds exactly.
+class TensorScaling:
+    """A :class:`Scaling` of numpy rows to tensors of a dtype, as exact as that dtype allows.
 
-    The shift comes in two parts: ``(x - high) - low`` does not cancel as ``x - shift`` would
-    with a rounded shift.
+    Rows that float32 holds exactly are scaled in float32. The shift then comes in two parts:
+    ``x - high`` does not cancel as ``x - shift`` would with a rounded shift, and what is left of
+    it is added when all is scaled.
     """
 
-    high: np.ndarray  # (n_features,)
-    low: Tensor  # (n_features,)
-    scale: Tensor  # (n_features,)
-
-    @classmethod
-    def of(cls, scaling: Scaling) -> Float32Scaling:
-        """Split the shift."""
-        high = scaling.shift.astype(np.float32)
-        low = (scaling.shift - high).astype(np.float32)
-        scale = scaling.scale.astype(np.float32)
-        return cls(high, torch.from_numpy(low), torch.from_numpy(scale))
+    def __init__(self, scaling: Scaling, kind: np.dtype, dtype: torch.dtype) -> None:
+        exact = np.can_cast(kind, np.float32) and scaling.fits_float32
+        self.kind = np.float32 if exact and dtype == torch.float32 else np.float64
+        high = scaling.shift.astype(self.kind)
+        rest = (high - scaling.shift) / scaling.scale
+        numbers = (part.astype(self.kind) for part in (high, scaling.scale, rest))
+        self.high, self.scale, self.rest = map(torch.from_numpy, numbers)
+        self.dtype = dtype
+        self.is_identity = not scaling.shift.any() and bool((scaling.scale == 1).all())
 
     def apply(self, X: np.ndarray) -> Tensor:
-        """From the units of X to scaled units, float32; X stays as it is."""
-        centred = torch.from_numpy(np.subtract(X, self.high, dtype=np.float32, order="C"))
-        return centred.sub_(self.low).div_(self.scale)
+        """From the units of X to scaled units; X stays as it is."""
+        rows = _as_tensor(X, self.kind)
+        if self.is_identity:
+            return rows.to(self.dtype, copy=True)
+        scaled = rows.sub(self.high)
+        return torch.addcdiv(self.rest, scaled, self.scale, out=scaled).to(self.dtype)
+
+
+def _as_tensor(X: np.ndarray, kind: Any) -> Tensor:
+    """X, or a copy where torch could not look at it: both are only read."""
+    X = np.asarray(X, dtype=kind)
+    if not X.flags.writeable or min(X.strides, default=0) < 0 or not X.dtype.isnative:
+        X = np.array(X, dtype=kind, order="C")
+    return torch.from_numpy(X)
 
 
 class Rows(Dataset):
@@ -98,6 +110,10 @@ class Rows(Dataset):
 
     index : ndarray of int, default=None
         The rows that belong to this set; by default all.
+
+    unchecked : str, default=None
+        Name of the estimator whose input X is, if nobody has looked for NaN and infinity yet:
+        rows are then looked at when they are taken, while a cache holds them.
     """
 
     def __init__(
@@ -107,9 +123,11 @@ class Rows(Dataset):
         dtype: torch.dtype,
         device: torch.device,
         index: np.ndarray | None = None,
+        unchecked: str | None = None,
     ) -> None:
         self.X, self.scaling, self.dtype, self.device = X, scaling, dtype, device
         self.index = index
+        self.unchecked = unchecked
         self._resident: Tensor | None = None
 
     def __len__(self) -> int:
@@ -121,16 +139,14 @@ class Rows(Dataset):
             return self._resident[rows]
         numbers = rows.numpy(force=True) if isinstance(rows, Tensor) else rows
         chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
-        if self._in_float32 is not None:
-            return self._in_float32.apply(chosen).to(self.device)
-        scaled = np.ascontiguousarray(self.scaling.apply(dense(chosen)))
-        return torch.from_numpy(scaled).to(device=self.device, dtype=self.dtype)
+        scaled = self._tensor_scaling.apply(chosen)
+        if self.unchecked and not math.isfinite(scaled.sum()):
+            assert_all_finite(chosen, estimator_name=self.unchecked, input_name="X")
+        return scaled.to(self.device)
 
     @cached_property
-    def _in_float32(self) -> Float32Scaling | None:
-        """The scaling in float32, where that holds what there is exactly."""
-        exact = np.can_cast(self.X.dtype, np.float32) and self.scaling.fits_float32
-        return Float32Scaling.of(self.scaling) if exact and self.dtype == torch.float32 else None
+    def _tensor_scaling(self) -> TensorScaling:
+        return TensorScaling(self.scaling, self.X.dtype, self.dtype)
 
     @property
     def is_resident(self) -> bool:

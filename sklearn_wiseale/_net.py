@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
@@ -108,7 +108,7 @@ class VariationalNet(NeuralNet):
         self.n_samples_ = self.first_row_ = 0
         return self
 
-    def torch_compile(self, module: nn.Module, name: str) -> nn.Module:
+    def torch_compile(self, module: Any, name: str) -> Any:
         """Compile encoder and decoder, which are what is called, where ``compile=True``.
 
         In place: names of weights stay, and a copy or a pickle is not compiled.
@@ -307,12 +307,22 @@ class VariationalNet(NeuralNet):
     def _training_pass(self, batches: ShuffledBatches) -> list[float]:
         """One step for each batch; means of the terms over all rows."""
         sums: Any = 0.0
+        begin, end = self._is_heard("on_batch_begin"), self._is_heard("on_batch_end")
+        self.hears_gradients_ = self._is_heard("on_grad_computed")
         for batch in batches:
-            self.notify("on_batch_begin", batch=batch, training=True)
+            if begin:
+                self.notify("on_batch_begin", batch=batch, training=True)
             terms = self.train_step(batch)
             sums = sums + torch.stack(terms).detach() * len(batch[0])
-            self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
+            if end:
+                self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
         return (sums / len(batches.rows)).tolist()
+
+    def _is_heard(self, method_name: str) -> bool:
+        """Whether a callback has a method of its own: a step is short beside a call of all."""
+        methods = (getattr(callback, method_name) for _, callback in self.callbacks_)
+        silent = getattr(Callback, method_name)
+        return any(getattr(method, "__func__", None) is not silent for method in methods)
 
     def _layer_rng(self) -> AbstractContextManager[None]:
         """Private global generators where a layer may draw from them, as dropout does."""
@@ -335,8 +345,9 @@ class VariationalNet(NeuralNet):
         self.optimizer_.zero_grad()
         terms = self.objective_terms(x, index)
         (terms.reconstruction + terms.divergence).backward()
-        named = TeeGenerator(self.get_all_learnable_params())
-        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        if self.hears_gradients_:
+            named = TeeGenerator(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         if self.average_ is not None:
             self._update_average()

@@ -18,6 +18,8 @@ __all__ = ["Axes", "Moments", "principal_axes"]
 COVARIANCE_COLUMNS = 2048
 #: Beyond, but with so few numbers in all, a singular value decomposition is as quick.
 _SVD_NUMBERS = 2**22
+#: Entries of a unit vector up to this size are rounding.
+_SMALLEST_ENTRY = 1e-14
 _N_ITERATIONS = 6  # of the subspace iteration
 _OVERSAMPLING = 16  # additional directions in it
 
@@ -124,7 +126,8 @@ def principal_axes(
         centre = (moments.mean - shift) / scale
         variance, directions = _subspace_iteration(centre, n_axes, chunks, rng)
     keep = variance > 1e-10 * max(total, np.finfo(np.float64).tiny)
-    directions = directions[keep]
+    # rounding, for instance of constant columns, must not reach float32 as denormal numbers
+    directions = np.where(np.abs(directions[keep]) > _SMALLEST_ENTRY, directions[keep], 0.0)
     # a direction's sign is arbitrary: its largest entry is positive, on every machine
     peak = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
     return Axes(variance[keep], directions * np.sign(peak), total)

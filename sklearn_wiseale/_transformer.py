@@ -482,9 +482,9 @@ class WiSEALETransformer(
     def _divergence(self, objective: Objective) -> torch.nn.Module:
         return objective.build(self.n_features_in_, self.n_components)
 
-    def _validated(self, X: Any, *, reset: bool) -> Any:
+    def _validated(self, X: Any, *, reset: bool, finite: bool = True) -> Any:
         """X checked, as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
-        X = check_rows(self, X, reset=reset)
+        X = check_rows(self, X, reset=reset, finite=finite)
         fitted = None if reset else self._built["likelihood"]
         (fitted or resolve("likelihood", self.likelihood)).check_support(X)
         return X
@@ -683,7 +683,7 @@ class WiSEALETransformer(
         Z : ndarray of shape (n_samples, n_components)
             float32, or float64 with ``precision="float64"``.
         """
-        return self._encode(self._checked(X))[0]
+        return self._encode(self._checked(X), unchecked=True)[0]
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Means of p(x|z), in the units of X.
@@ -720,7 +720,7 @@ class WiSEALETransformer(
         -------
         mean, std : ndarray of shape (n_samples, n_components)
         """
-        mean, log_var = self._encode(self._checked(X))
+        mean, log_var = self._encode(self._checked(X), unchecked=True)
         return mean, np.exp(0.5 * log_var)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
@@ -789,7 +789,7 @@ class WiSEALETransformer(
         if torch.device(net.device).type == "mps":  # has no float64, which the weights need
             module = copy.deepcopy(module).cpu()
         device = next(module.parameters()).device
-        rows = Rows(X, self._scaling, self._dtype, device)
+        rows = Rows(X, self._scaling, self._dtype, device, unchecked=type(self).__name__)
         noise = proposal_noise(n_draws, self.n_components_).to(device)
         parts = []
         with torch.no_grad():
@@ -831,13 +831,16 @@ class WiSEALETransformer(
         return self.net_.to(find_device(self.device, self.precision))
 
     def _checked(self, X: Any) -> Any:
+        """X checked, but for values that are not finite."""
         check_is_fitted(self)
-        return self._validated(X, reset=False)
+        return self._validated(X, reset=False, finite=False)
 
-    def _encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _encode(self, X: Any, *, unchecked: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Means and log-variances of validated rows."""
         net = self._ready_net()
-        posterior = net.posterior(self._rows(X))
+        rows = self._rows(X)
+        rows.unchecked = type(self).__name__ if unchecked else None
+        posterior = net.posterior(rows)
         return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
 
     def _checked_codes(self, X: Any) -> np.ndarray:

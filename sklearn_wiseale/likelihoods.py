@@ -157,19 +157,15 @@ class GaussianNoise(Observation):
         # (1,) or (n_features,), scaled units squared
         self.register_buffer("noise_variance", noise_variance.clamp(min=floor))
 
-    def _over_columns(self, values: Tensor) -> Tensor:
-        """Mean of (n, n_features) over whatever shares one variance."""
-        return values.mean() if self.noise_variance.numel() == 1 else values.mean(dim=0)
-
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        variance = self.noise_variance
+        variance, squared = self.noise_variance, (x - output).square()
         if variance.numel() == 1:  # one product a row instead of one a column
-            squared = (x - output).square().sum(dim=1) / variance
-            log_volume = x.shape[1] * variance.log()
+            log_volume, factor = x.shape[1] * variance.log(), -0.5 / variance
         else:
-            squared = ((x - output).square() / variance).sum(dim=1)
-            log_volume = variance.log().sum()
-        return -0.5 * (squared + log_volume + x.shape[1] * math.log(2 * math.pi))
+            log_volume, factor = variance.log().sum(), x.new_tensor(-0.5)
+            squared = squared / variance
+        offset = -0.5 * (log_volume + x.shape[1] * math.log(2 * math.pi))
+        return torch.addcmul(offset, squared.sum(dim=1), factor)
 
     def mean(self, output: Tensor) -> Tensor:
         return output
@@ -184,7 +180,8 @@ class GaussianNoise(Observation):
     @torch.no_grad()
     def update(self, x: Tensor, output: Tensor) -> None:
         if self.learned:
-            target = self._over_columns((x - output).square())
+            shared = self.noise_variance.numel() == 1
+            target = F.mse_loss(output, x) if shared else (x - output).square().mean(dim=0)
             self.noise_variance.lerp_(target, self.rate).clamp_(min=NOISE_FLOOR**2)
 
     @torch.no_grad()

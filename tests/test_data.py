@@ -85,7 +85,7 @@ def test_rows_in_float32_are_as_exact_as_float32_can_hold_them(kind, offset):
     exact = X.astype(np.float64)
     scaling = Scaling(exact.mean(axis=0) + 1e-9, exact.std(axis=0))
     rows = Rows(X, scaling, torch.float32, CPU)
-    assert rows._in_float32 is not None
+    assert rows._tensor_scaling.kind == np.float32
     error = np.abs(rows[slice(None)].double().numpy() - scaling.apply(exact))
     assert (error <= 2.0**-22 * np.abs(scaling.apply(exact))).all()
 
@@ -98,7 +98,35 @@ def test_an_offset_a_million_times_the_spread_costs_no_digits():
     np.testing.assert_allclose(rows, scaling.apply(exact), rtol=2.0**-22)
 
 
-@pytest.mark.parametrize("shift, scale", [(1e31, 1.0), (0.0, 1e31), (0.0, 1e-31)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_rows_that_need_no_scaling_are_copies(kind):
+    X = np.arange(12).reshape(4, 3).astype(kind)
+    rows = Rows(X, Scaling(np.zeros(3), np.ones(3)), torch.float32, CPU)
+    taken = rows[slice(None)]
+    assert torch.equal(taken, torch.arange(12.0).reshape(4, 3))
+    taken.fill_(-1)
+    np.testing.assert_array_equal(X, np.arange(12).reshape(4, 3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sparse_rows", [False, True])
+def test_rows_that_nobody_checked_are_checked_when_taken(monkeypatch, value, sparse_rows):
+    monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 12)
+    X = counts(50).astype(np.float32)
+    X[40, 1] = value
+    X = sparse.csr_matrix(X) if sparse_rows else X
+    rows = Rows(X, SCALING, torch.float32, CPU, unchecked="Someone")
+    with pytest.raises(ValueError, match=r"Input X contains .*\n?"):
+        list(rows.chunks())
+
+
+def test_large_rows_are_not_taken_for_infinite():
+    X = np.full((4, 3), 3e38, dtype=np.float32)  # finite, but their sum is not
+    rows = Rows(X, Scaling(np.zeros(3), np.ones(3)), torch.float32, CPU, unchecked="Someone")
+    assert len(list(rows.chunks())) == 1
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(1e31, 1.0), (0.0, 1e31), (0.0, 1e-31)])
 def test_scales_that_float32_does_not_hold_are_used_in_float64(shift, scale):
     X = np.ones((4, 3), dtype=np.float32)
     scaling = Scaling(np.full(3, shift), np.full(3, scale))

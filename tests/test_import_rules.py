@@ -68,7 +68,7 @@ OUTSIDE = {
     "_callbacks": {"torch", "skorch", "tqdm", "sklearn.exceptions"},
     "_checkpoint": {"numpy", "safetensors", "torch"},
     "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
-    "_data": {"numpy", "torch"},
+    "_data": {"numpy", "sklearn.utils", "torch"},
     "_evidence": {"torch"},
     "_net": {"numpy", "torch", "skorch"},
     "_parts": {"sklearn.base"},

@@ -206,6 +206,8 @@ def summarise_frontier():
 
 def table(rows, keys):
     """Means over the seeds."""
+    if not rows:
+        return
     shown = ["mse", "swd", "moment", "jensen", "monte_carlo", "information", "generated", "sd"]
     shown = [name for name in [*shown, "epoch_seconds"] if name in rows[0]]
     print(" | ".join([*keys, "n", *shown]))

@@ -65,13 +65,13 @@ class KLAndMMD(nn.Module):
 
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
         """Divergence of the batch: a scalar."""
-        value = z.new_zeros(())
+        values = []
         if self.kl_weight:
-            value = value + self.kl_weight * standard_normal_kl(posterior).mean()
+            values.append(self.kl_weight * standard_normal_kl(posterior).mean())
         if self.mmd_weight:
             prior_sample = torch.empty_like(z).normal_(generator=batch.generator)
-            value = value + self.mmd_weight * squared_mmd(z, prior_sample)
-        return value
+            values.append(self.mmd_weight * squared_mmd(z, prior_sample))
+        return sum(values, start=z.new_zeros(())) if len(values) != 1 else values[0]
 
 
 class ELBO(Objective):
