@@ -104,10 +104,10 @@ def find_device(name: str, precision: str) -> torch.device:
     return device
 
 
-def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool = True) -> Any:
+def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:
     """X as ndarray, memmap or CSR matrix, of whatever real dtype it has.
 
-    Without ``finite``, values are left for :class:`Rows` to look at.
+    Without ``finite``, values are left for :class:`Rows` to look at; "allow-nan" lets NaN pass.
     """
     if isinstance(X, torch.Tensor):
         X = X.numpy(force=True)

@@ -13,7 +13,7 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense"]
+__all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense", "has_missing"]
 
 #: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22
@@ -32,6 +32,17 @@ def dense(rows: Any, dtype: Any = np.float64) -> np.ndarray:
     """Rows as ndarray, whatever holds them; ``dtype=None`` leaves theirs."""
     rows = rows.toarray() if hasattr(rows, "toarray") else rows
     return np.asarray(rows, dtype=dtype)
+
+
+def has_missing(X: Any) -> bool:
+    """Whether an entry of X, ndarray, memmap or CSR matrix, is NaN: by chunks."""
+    if X.dtype.kind != "f":
+        return False
+    numbers = X.data if hasattr(X, "toarray") else X
+    step = chunk_length(X.shape[1])
+    return any(
+        np.isnan(numbers[start : start + step]).any() for start in range(0, len(numbers), step)
+    )
 
 
 class Scaling(NamedTuple):
@@ -53,11 +64,6 @@ class Scaling(NamedTuple):
         """Whether float32 holds the numbers of the scaling, with room to spare."""
         shift, scale = np.abs(self.shift).max(), self.scale
         return bool(shift < 1e30 and scale.min() > 1e-30 and scale.max() < 1e30)
-
-    @property
-    def log_det(self) -> float:
-        """Log of the density's change of volume, to be added to a log-density: nats."""
-        return -float(np.log(self.scale).sum())
 
 
 class TensorScaling:
@@ -111,9 +117,15 @@ class Rows(Dataset):
     index : ndarray of int, default=None
         The rows that belong to this set; by default all.
 
+    missing : bool, default=False
+        Whether entries may be NaN, which is what is not observed.
+
     unchecked : str, default=None
         Name of the estimator whose input X is, if nobody has looked for NaN and infinity yet:
-        rows are then looked at when they are taken, while a cache holds them.
+        rows are then looked at when they are taken, while a cache holds them. Where NaN is
+        found and ``allow_nan``, ``missing`` becomes true; all else is an error.
+
+    allow_nan : bool, default=False
     """
 
     def __init__(
@@ -123,11 +135,14 @@ class Rows(Dataset):
         dtype: torch.dtype,
         device: torch.device,
         index: np.ndarray | None = None,
+        *,
+        missing: bool = False,
         unchecked: str | None = None,
+        allow_nan: bool = False,
     ) -> None:
         self.X, self.scaling, self.dtype, self.device = X, scaling, dtype, device
         self.index = index
-        self.unchecked = unchecked
+        self.missing, self.unchecked, self.allow_nan = missing, unchecked, allow_nan
         self._resident: Tensor | None = None
 
     def __len__(self) -> int:
@@ -141,7 +156,13 @@ class Rows(Dataset):
         chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
         scaled = self._tensor_scaling.apply(chosen)
         if self.unchecked and not math.isfinite(scaled.sum()):
-            assert_all_finite(chosen, estimator_name=self.unchecked, input_name="X")
+            assert_all_finite(
+                chosen,
+                allow_nan=self.allow_nan,
+                estimator_name=self.unchecked,
+                input_name="X",
+            )
+            self.missing = self.missing or bool(np.isnan(chosen).any())
         return scaled.to(self.device)
 
     @cached_property

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .likelihoods import Observation
 
-__all__ = ["log_evidence", "proposal_noise"]
+__all__ = ["log_evidence", "posterior_mode", "proposal_noise"]
 
 _N_STEPS = 3  # Gauss-Newton
 _WIDE_SHARE = 8  # one draw in so many is wide
@@ -40,7 +40,12 @@ def proposal_noise(n_draws: int, n_components: int) -> Tensor:
 
 @torch.no_grad()
 def log_evidence(
-    decoder: nn.Module, likelihood: Observation, x: Tensor, start: Tensor, noise: Tensor
+    decoder: nn.Module,
+    likelihood: Observation,
+    x: Tensor,
+    start: Tensor,
+    noise: Tensor,
+    observed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Importance-weighted bound on log p(x) of each row, and its effective sample size.
 
@@ -57,6 +62,9 @@ def log_evidence(
     noise : Tensor of shape (S, K)
         From :func:`proposal_noise`; shared by all rows, so that no row depends on another.
 
+    observed : Tensor of bool, of the shape of x, default=None
+        The entries whose evidence it is; by default all.
+
     Returns
     -------
     log_evidence : Tensor of shape (n,)
@@ -65,7 +73,8 @@ def log_evidence(
     effective : Tensor of shape (n,)
         (sum w)^2 / sum w^2, between 1 and S.
     """
-    mode, precision = _mode(decoder, likelihood, x, start)
+    target = _Target(decoder, likelihood, x, observed)
+    mode, precision = target.mode(start)
     n, n_draws, n_components = len(x), len(noise), noise.shape[1]
     factor = torch.linalg.cholesky(precision)  # (n, K, K), lower, float64
     narrow = torch.arange(n_draws, device=x.device) % _WIDE_SHARE != _WIDE_SHARE - 1
@@ -87,59 +96,88 @@ def log_evidence(
 
     flat = z.reshape(-1, n_components).to(x.dtype)
     rows = x.repeat_interleave(n_draws, dim=0)
-    log_likelihood = likelihood.log_prob(rows, decoder(flat).to(x.dtype)).view(n, n_draws).double()
+    seen = None if observed is None else observed.repeat_interleave(n_draws, dim=0)
+    log_likelihood = likelihood.log_prob(rows, decoder(flat).to(x.dtype), seen)
+    log_likelihood = log_likelihood.view(n, n_draws).double()
     log_weight = log_likelihood + log_prior - log_proposal
     log_sum = torch.logsumexp(log_weight, dim=1)
     effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
     return log_sum - math.log(n_draws), effective
 
 
-def _mode(
-    decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mode of p(z|x) near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64."""
-    value = _log_joint(decoder, likelihood, x, z)
-    for _ in range(_N_STEPS):
-        gradient = _gradient(decoder, likelihood, x, z)
-        precision = _precision(decoder, likelihood, z)
-        step = torch.cholesky_solve(gradient.double()[:, :, None], torch.linalg.cholesky(precision))
-        step = step[:, :, 0].to(z.dtype)
-        for shrink in (1.0, 0.25):  # a row moves only where its joint density rises
-            candidate = z + shrink * step
-            candidate_value = _log_joint(decoder, likelihood, x, candidate)
-            better = candidate_value > value
-            z = torch.where(better[:, None], candidate, z)
-            value = torch.where(better, candidate_value, value)
-    return z, _precision(decoder, likelihood, z)
+@torch.no_grad()
+def posterior_mode(
+    decoder: nn.Module, likelihood: Observation, x: Tensor, start: Tensor, observed: Tensor
+) -> Tensor:
+    """Mode of p(z|x) given the entries that are observed, near the start: (n, K).
 
+    Parameters
+    ----------
+    decoder, likelihood : torch modules, in evaluation mode
 
-def _log_joint(decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor) -> Tensor:
-    return likelihood.log_prob(x, decoder(z).to(x.dtype)) - 0.5 * z.square().sum(dim=1)
+    x : Tensor of shape (n, n_features)
+        Scaled rows; any finite number where they are not observed.
 
+    start : Tensor of shape (n, K)
 
-def _gradient(decoder: nn.Module, likelihood: Observation, x: Tensor, z: Tensor) -> Tensor:
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        return torch.autograd.grad(_log_joint(decoder, likelihood, x, z).sum(), z)[0]
-
-
-def _precision(decoder: nn.Module, likelihood: Observation, z: Tensor) -> Tensor:
-    """I + J^T F J of each row, J the decoder's Jacobian, F the Fisher information: float64.
-
-    The k-th column of J is the derivative of ``(J^T v)_k`` by v: K backward passes through one
-    graph. The products are summed in float64, where they are positive semi-definite by
-    construction.
+    observed : Tensor of bool, of the shape of x
     """
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        output = decoder(z)
-        v = torch.zeros_like(output, requires_grad=True)
-        (product,) = torch.autograd.grad(output, z, v, create_graph=True)  # J^T v, (n, K)
-        columns = [
-            torch.autograd.grad(product[:, k].sum(), v, retain_graph=True)[0]
-            for k in range(z.shape[1])
-        ]
-    root = likelihood.information(output.detach()).sqrt()
-    jacobian = torch.stack(columns, dim=2).mul_(root[:, :, None]).double()  # (n, D, K)
-    eye = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
-    return eye + jacobian.mT @ jacobian
+    return _Target(decoder, likelihood, x, observed).mode(start)[0]
+
+
+class _Target:
+    """The joint density of rows and their codes, as a function of the codes z, (n, K)."""
+
+    def __init__(
+        self, decoder: nn.Module, likelihood: Observation, x: Tensor, observed: Tensor | None
+    ) -> None:
+        self.decoder, self.likelihood, self.x, self.observed = decoder, likelihood, x, observed
+
+    def mode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mode near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64."""
+        value = self.log_density(z)
+        for _ in range(_N_STEPS):
+            gradient = self.gradient(z)
+            factor = torch.linalg.cholesky(self.precision(z))
+            step = torch.cholesky_solve(gradient.double()[:, :, None], factor)
+            step = step[:, :, 0].to(z.dtype)
+            for shrink in (1.0, 0.25):  # a row moves only where its joint density rises
+                candidate = z + shrink * step
+                candidate_value = self.log_density(candidate)
+                better = candidate_value > value
+                z = torch.where(better[:, None], candidate, z)
+                value = torch.where(better, candidate_value, value)
+        return z, self.precision(z)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Up to a constant: (n,)."""
+        output = self.decoder(z).to(self.x.dtype)
+        log_prob = self.likelihood.log_prob(self.x, output, self.observed)
+        return log_prob - 0.5 * z.square().sum(dim=1)
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """By z: (n, K)."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            return torch.autograd.grad(self.log_density(z).sum(), z)[0]
+
+    def precision(self, z: Tensor) -> Tensor:
+        """I + J^T F J of each row, J the decoder's Jacobian, F the Fisher information: float64.
+
+        The k-th column of J is the derivative of ``(J^T v)_k`` by v: K backward passes through
+        one graph. The products are summed in float64, where they are positive semi-definite by
+        construction.
+        """
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            output = self.decoder(z)
+            v = torch.zeros_like(output, requires_grad=True)
+            (product,) = torch.autograd.grad(output, z, v, create_graph=True)  # J^T v, (n, K)
+            columns = [
+                torch.autograd.grad(product[:, k].sum(), v, retain_graph=True)[0]
+                for k in range(z.shape[1])
+            ]
+        root = self.likelihood.information(output.detach(), self.observed).sqrt()
+        jacobian = torch.stack(columns, dim=2).mul_(root[:, :, None]).double()  # (n, D, K)
+        eye = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
+        return eye + jacobian.mT @ jacobian

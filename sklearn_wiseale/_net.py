@@ -50,13 +50,32 @@ def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
 class VariationalModule(nn.Module):
     """Encoder q(z|x), decoder and likelihood p(x|z)."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Observation) -> None:
+    fill: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Observation,
+        fill: Tensor,
+        flags: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.register_buffer("fill", fill)  # (n_features,), stands for what is not observed
+        self.flags = flags  # tells the posterior which entries are not observed
 
-    def encode(self, x: Tensor) -> Posterior:
+    def observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows without NaN, and which entries are observed: (n, n_features) each."""
+        observed = ~x.isnan()
+        return x.where(observed, self.fill), observed
+
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
         """Posteriors of scaled rows x of shape (n, n_features)."""
-        mean, log_var = self.encoder(x).chunk(2, dim=1)
+        output = self.encoder(self.likelihood.embed(x))
+        if observed is not None and self.flags is not None:
+            output = output + self.flags((~observed).to(x.dtype))
+        mean, log_var = output.chunk(2, dim=1)
         return Posterior(mean, log_var.clamp(*LOG_VAR_RANGE))
 
 
@@ -154,6 +173,7 @@ class VariationalNet(NeuralNet):
             epochs count.
         """
         self.n_samples_, self.first_row_ = n_samples, first_row
+        self.missing_ = rows.missing
         if first_row == 0 and hasattr(self.criterion_, "reset"):
             self.criterion_.reset()
         if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
@@ -355,14 +375,16 @@ class VariationalNet(NeuralNet):
 
     def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
         """Reconstruction and divergence of a training batch x of shape (n, n_features)."""
-        module = self.module_
+        module, observed = self.module_, None
+        if self.missing_:
+            x, observed = module.observe(x)
         with self._precision():
-            posterior = _in_dtype(module.encode(x), x.dtype)
+            posterior = _in_dtype(module.encode(x, observed), x.dtype)
             noise = torch.empty_like(posterior.mean).normal_(generator=self.noise_generator_)
             z = posterior.rsample(noise)  # (n, n_components)
             output = module.decoder(z).to(x.dtype)
-        module.likelihood.update(x, output)
-        reconstruction = -module.likelihood.log_prob(x, output).mean()
+        module.likelihood.update(x, output, observed)
+        reconstruction = -module.likelihood.log_prob(x, output, observed).mean()
         batch = Batch(index + self.first_row_, self.n_samples_, True, self.noise_generator_)
         return Terms(reconstruction, self.criterion_(posterior, z, batch))
 
@@ -380,24 +402,37 @@ class VariationalNet(NeuralNet):
         shape = posterior.mean.shape
         noise = torch.empty(shape, dtype=rows.dtype, device="cpu").normal_(generator=generator)
         z = posterior.rsample(noise.to(rows.device))
-        x = rows[slice(None)]
+        x, observed = rows[slice(None)], None
+        if rows.missing:
+            x, observed = self.module_.observe(x)
         output = self.decode(z)
         likelihood = self.module_.likelihood
         likelihood = likelihood if keep_noise else copy.deepcopy(likelihood)
-        likelihood.calibrate(x, output)
+        likelihood.calibrate(x, output, observed)
         generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
         batch = Batch(None, self.n_samples_, False, generator)
         divergence = self.criterion_(posterior, z, batch)
-        return [-likelihood.log_prob(x, output).mean().item(), divergence.item()]
+        return [-likelihood.log_prob(x, output, observed).mean().item(), divergence.item()]
 
     # inference ----------------------------------------------------------------------------
 
     @torch.no_grad()
     def posterior(self, rows: Rows) -> Posterior:
         """Posteriors of all rows, on the device, in chunks of bounded memory."""
+        whole: Posterior | None = None
+        start = 0
         with self._precision():
-            parts = [_in_dtype(self.module_.encode(x), x.dtype) for x in rows.chunks()]
-        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            for x in rows.chunks():
+                observation = self.module_.observe(x) if rows.missing else (x,)
+                part = _in_dtype(self.module_.encode(*observation), x.dtype)
+                if whole is None:  # at once: small results between large chunks scatter the heap
+                    shape = len(rows), part.mean.shape[1]
+                    whole = Posterior(x.new_empty(shape), x.new_empty(shape))
+                for tensor, values in zip(whole, part, strict=True):
+                    tensor[start : start + len(x)] = values
+                start += len(x)
+        assert whole is not None
+        return whole
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from ._data import Scaling
 from ._net import VariationalModule
 from ._statistics import Axes, Moments
 from .likelihoods import Likelihood
+from .likelihoods._base import Columns
 from .networks import Network
 
 __all__ = ["build_module", "column_scaling"]
@@ -19,24 +20,28 @@ __all__ = ["build_module", "column_scaling"]
 _START_VARIANCE = (1e-3, 0.5)
 
 
-def column_scaling(moments: Moments, mode: str | None) -> Scaling:
+def column_scaling(
+    moments: Moments, modes: str | list[tuple[Columns, str | None]] | None
+) -> Scaling:
     """Scaling of the columns; constant columns are centred only.
 
     Parameters
     ----------
     moments : Moments of X
 
-    mode : {"feature", "global"} or None
+    modes : {"feature", "global"} or None, or list of (columns, one of these)
+        One for all columns, or one for each of several ranges of them.
     """
-    n_features = len(moments.mean)
-    if mode is None:
-        return Scaling(np.zeros(n_features), np.ones(n_features))
+    scaling = Scaling(np.zeros_like(moments.mean), np.ones_like(moments.mean))
     # what rounding of the values leaves of a constant column is not variance
     rounding = (10 * np.finfo(np.float64).eps * np.abs(moments.mean)) ** 2
     variance = np.where(moments.variance > rounding, moments.variance, 0.0)
-    if mode == "global":
-        variance = np.full(n_features, variance.mean())
-    return Scaling(moments.mean, np.where(variance > 0, np.sqrt(variance), 1.0))
+    for columns, mode in modes if isinstance(modes, list) else [(slice(None), modes)]:
+        if mode is not None:
+            own = variance[columns] if mode == "feature" else variance[columns].mean()
+            scaling.shift[columns] = moments.mean[columns]
+            scaling.scale[columns] = np.where(own > 0, np.sqrt(own), 1.0)
+    return scaling
 
 
 def build_module(
@@ -60,6 +65,8 @@ def build_module(
         f(z) = \bar x + \sum_k \sqrt{l_k / (1 - s_k)}\; V_k^\top z_k
 
     reconstructs exactly as PCA does while the aggregate posterior has mean 0 and covariance I.
+    Where the likelihood's outputs are not means, or the encoder sees rows transformed, both maps
+    are linearised about :math:`\bar x`.
     Components beyond the rank of X keep the prior as posterior and are not decoded.
 
     Parameters
@@ -84,20 +91,29 @@ def build_module(
     residual = max(axes.total_variance - axes.variance.sum(), 0.0) / max(n_features - n_axes, 1)
     share = (residual / axes.variance).clip(*_START_VARIANCE)  # s_k
 
-    projection = np.zeros((2 * n_components, n_features))  # means, then log-variances
-    projection[:n_axes] = np.sqrt((1 - share) / axes.variance)[:, None] * axes.directions
-    offset = -projection @ centre
-    offset[n_components : n_components + n_axes] = np.log(share)
     loading = np.zeros((n_features, n_components))
     loading[:, :n_axes] = (np.sqrt(axes.variance / (1 - share))[:, None] * axes.directions).T
 
     # mean squared residual over draws: what PCA leaves, and the spread of the posteriors
-    left = moments.variance / scaling.scale**2 - axes.variance @ axes.directions**2
+    variance = moments.variance / scaling.scale**2
+    left = variance - axes.variance @ axes.directions**2
     spread = loading[:, :n_axes] ** 2 @ share
-    observation = likelihood.build(np.maximum(left, 0.0) + spread)
+    observation = likelihood.build(np.maximum(left, 0.0) + spread, centre, variance)
     bias, weight = likelihood.linear_start(centre, loading)
+
+    projection = np.zeros((2 * n_components, n_features))  # means, then log-variances
+    projection[:n_axes] = np.sqrt((1 - share) / axes.variance)[:, None] * axes.directions
+    projection = likelihood.linear_encoder(projection, centre, variance)
+    offset = -projection @ observation.embed(torch.from_numpy(centre)[None])[0].numpy()
+    offset[n_components : n_components + n_axes] = np.log(share)
+
     encoder, decoder = network.build(n_features, n_components, len(bias))
-    module = VariationalModule(encoder, decoder, observation).to(dtype)
+    flags = None
+    if moments.missing:
+        flags = torch.nn.Linear(n_features, 2 * n_components, bias=False)
+        torch.nn.init.zeros_(flags.weight)
+    fill = torch.from_numpy(centre)
+    module = VariationalModule(encoder, decoder, observation, fill, flags).to(dtype)
     for part, matrix, constant in ((encoder, projection, offset), (decoder, weight, bias)):
         start_linear: Callable[..., None] | None = getattr(part, "start_linear", None)
         if start_linear is not None:

@@ -34,7 +34,8 @@ class Moments:
     """
 
     def __init__(self, n_features: int) -> None:
-        self.count = 0
+        self.count = 0  # rows
+        self._pairs: _PairSums | None = None
         self._origin: np.ndarray | None = None  # the first row: constant columns become zeros
         self._shifted_mean = np.zeros(n_features)
         with_covariance = n_features <= COVARIANCE_COLUMNS
@@ -43,6 +44,8 @@ class Moments:
 
     def update(self, chunk: np.ndarray) -> Moments:
         """Take in a float64 chunk of shape (n, n_features); return self."""
+        if self._pairs is not None or np.isnan(chunk).any():
+            return self._update_pairs(chunk)
         if self._origin is None:
             self._origin = chunk[0].copy()
         chunk = chunk - self._origin
@@ -59,6 +62,37 @@ class Moments:
         self.count = total
         return self
 
+    def _update_pairs(self, chunk: np.ndarray) -> Moments:
+        """The same where entries are missing, now or in an earlier chunk."""
+        observed = ~np.isnan(chunk)
+        if self._pairs is None:
+            mean, n = self._shifted_mean, float(self.count)
+            if self._products.ndim == 2:
+                products = self._products + n * np.outer(mean, mean)
+                sums = np.repeat(n * mean[:, None], len(mean), axis=1)
+            else:
+                products, sums = self._products + n * mean**2, n * mean
+            self._pairs = _PairSums(np.full(products.shape, n), sums, products)
+        if self._origin is None:
+            counts = np.maximum(observed.sum(axis=0), 1)
+            self._origin = np.where(observed, chunk, 0.0).sum(axis=0) / counts
+        self._pairs.add(np.where(observed, chunk - self._origin, 0.0), observed.astype(float))
+        self.count += len(chunk)
+        self._shifted_mean, self._products = self._pairs.mean, self._pairs.covariance * self.count
+        return self
+
+    @property
+    def missing(self) -> bool:
+        """Whether an entry was NaN."""
+        return self._pairs is not None
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Observed entries of each column."""
+        if self._pairs is None:
+            return np.full(len(self._shifted_mean), self.count)
+        return self._pairs.observed.astype(int)
+
     @property
     def mean(self) -> np.ndarray:
         """Mean of each column."""
@@ -74,6 +108,44 @@ class Moments:
     def covariance(self) -> np.ndarray | None:
         """Covariance (divisor n), or None where there are too many columns to hold it."""
         return self._products / max(self.count, 1) if self._products.ndim == 2 else None
+
+
+class _PairSums:
+    """Sums over the rows in which both of two columns are observed; or, one column, it is.
+
+    Of shape (n_features, n_features), or (n_features,) where there is no room for pairs.
+    """
+
+    def __init__(self, counts: np.ndarray, sums: np.ndarray, products: np.ndarray) -> None:
+        self.counts, self.sums, self.products = counts, sums, products
+
+    def add(self, chunk: np.ndarray, observed: np.ndarray) -> None:
+        """Take in rows, zero where they are not observed, and ones where they are."""
+        if self.counts.ndim == 2:
+            self.counts += observed.T @ observed
+            self.sums += chunk.T @ observed
+            self.products += chunk.T @ chunk
+        else:
+            self.counts += observed.sum(axis=0)
+            self.sums += chunk.sum(axis=0)
+            self.products += np.einsum("ij,ij->j", chunk, chunk)
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Observed entries of each column."""
+        return self.counts.diagonal() if self.counts.ndim == 2 else self.counts
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each column."""
+        sums = self.sums.diagonal() if self.sums.ndim == 2 else self.sums
+        return sums / np.maximum(self.observed, 1)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of each pair where both are observed; or variances."""
+        counts = np.maximum(self.counts, 1)
+        return self.products / counts - (self.sums / counts) * (self.sums.T / counts)
 
 
 class Axes(NamedTuple):

@@ -25,8 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._callbacks import EachEpoch, ProgressBar, with_defaults
 from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import PARTS, check_count, check_parameters, check_rows, find_device, resolve
-from ._data import Rows, chunk_length, dense
-from ._evidence import log_evidence, proposal_noise
+from ._data import Rows, chunk_length, dense, has_missing
+from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._start import build_module, column_scaling
 from ._statistics import Moments, principal_axes
@@ -80,8 +80,9 @@ class WiSEALETransformer(
         What is minimised; a string stands for the class's defaults. See
         :mod:`sklearn_wiseale.objectives`.
 
-    likelihood : {"gaussian", "bernoulli"} or Likelihood, default="gaussian"
-        Observation model p(x|z). See :mod:`sklearn_wiseale.likelihoods`.
+    likelihood : str or Likelihood, default="gaussian"
+        Observation model p(x|z): "gaussian", "bernoulli", "poisson", "negative_binomial",
+        "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`.
 
     network : {"mlp"} or Network, default="mlp"
         Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
@@ -89,7 +90,7 @@ class WiSEALETransformer(
     scale : {"auto", "feature", "global"} or None, default="auto"
         How X is scaled inside: "feature" standardises each column; "global" centres each column
         and divides all by one number (images, spectra); None leaves X as it is. "auto" is the
-        likelihood's choice: "feature" for the Gaussian, None for the Bernoulli.
+        likelihood's choice: "feature" for the Gaussian, None for the others.
 
     max_epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" gives small and large data sets enough steps.
@@ -168,6 +169,7 @@ class WiSEALETransformer(
 
     noise_scale_ : float or ndarray of shape (n_features,)
         Standard deviation of the Gaussian noise in the units of X; only with that likelihood.
+        NaN for columns that have another.
 
     aggregate_kl_bounds_ : tuple (lower, upper, n_upper)
         Bounds on the divergence of the aggregate posterior from the prior, nats: "moment" over
@@ -484,9 +486,11 @@ class WiSEALETransformer(
 
     def _validated(self, X: Any, *, reset: bool, finite: bool = True) -> Any:
         """X checked, as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
-        X = check_rows(self, X, reset=reset, finite=finite)
-        fitted = None if reset else self._built["likelihood"]
-        (fitted or resolve("likelihood", self.likelihood)).check_support(X)
+        likelihood = self._built["likelihood"] if not reset else None
+        likelihood = likelihood or resolve("likelihood", self.likelihood)
+        look = "allow-nan" if likelihood.allow_nan else True
+        X = check_rows(self, X, reset=reset, finite=finite and look)
+        likelihood.check_support(X)
         return X
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
@@ -495,19 +499,28 @@ class WiSEALETransformer(
         with np.errstate(over="ignore", invalid="ignore"):
             for chunk in _dense_chunks(X):
                 moments.update(chunk)
+        if not moments.observed.all():
+            raise ValueError(
+                "X must have an observed value in every column. Got only NaN in column "
+                f"{int(moments.observed.argmin())}: leave it out."
+            )
         if not np.isfinite(moments.variance).all():
             raise ValueError(
                 "X must have variances that float64 can hold. Got values of the order of "
                 f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
             )
         likelihood = parts["likelihood"]
-        self._scaling = column_scaling(moments, likelihood.scale_mode(self.scale))
+        modes = likelihood.scale_modes(self.scale, X.shape[1])
+        self._scaling = column_scaling(moments, modes)
         self._inverse_dtype = np.result_type(X.dtype, np.float32)
         axes = principal_axes(
             moments,
             *self._scaling,
             self.n_components,
-            lambda: (self._scaling.apply(chunk) for chunk in _dense_chunks(X)),
+            lambda: (
+                self._scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
+                for chunk in _dense_chunks(X)
+            ),
             rng,
         )
         seed = int(rng.randint(np.iinfo(np.int32).max))
@@ -580,7 +593,7 @@ class WiSEALETransformer(
 
     def _rows(self, X: Any, index: np.ndarray | None = None) -> Rows:
         device = torch.device(self._ready_net().device)
-        return Rows(X, self._scaling, self._dtype, device, index)
+        return Rows(X, self._scaling, self._dtype, device, index, missing=has_missing(X))
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size != "auto":
@@ -637,12 +650,13 @@ class WiSEALETransformer(
     def _set_noise_scale(self) -> None:
         """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
         self.__dict__.pop("noise_scale_", None)
-        variance = getattr(self.net_.module_.likelihood, "noise_variance", None)
-        if variance is None:
+        noise = self.net_.module_.likelihood.noise_std()
+        if noise is None:
             return
-        std = np.sqrt(variance.numpy(force=True).astype(np.float64)) * self._scaling.scale
-        mode = self._built["likelihood"].scale_mode(self._built["scale"])
-        self.noise_scale_ = std if variance.numel() > 1 or mode == "feature" else float(std[0])
+        std = noise.numpy(force=True).astype(np.float64) * self._scaling.scale
+        modes = self._built["likelihood"].scale_modes(self._built["scale"], len(std))
+        by_column = noise.numel() > 1 or any(mode == "feature" for _, mode in modes)
+        self.noise_scale_ = std if by_column else float(std[0])
 
     def _bound_aggregate(
         self, mean: np.ndarray, log_var: np.ndarray, rng: np.random.RandomState, n_rows: int
@@ -789,15 +803,18 @@ class WiSEALETransformer(
         if torch.device(net.device).type == "mps":  # has no float64, which the weights need
             module = copy.deepcopy(module).cpu()
         device = next(module.parameters()).device
-        rows = Rows(X, self._scaling, self._dtype, device, unchecked=type(self).__name__)
+        rows = self._unchecked_rows(X, device)
         noise = proposal_noise(n_draws, self.n_components_).to(device)
         parts = []
         with torch.no_grad():
             for x in rows.chunks(draws=max(n_draws, 2 * self.n_components_)):
-                start = module.encode(x).mean
-                parts.append(log_evidence(module.decoder, module.likelihood, x, start, noise))
+                x, observed = module.observe(x) if rows.missing else (x, None)
+                start = module.encode(x, observed).mean
+                given = module.decoder, module.likelihood, x, start, noise, observed
+                log_density, draws = log_evidence(*given)
+                parts.append((log_density - self._log_volume(observed), draws))
         evidence, effective = (torch.cat(part) for part in zip(*parts, strict=True))
-        log_likelihood = (evidence + self._scaling.log_det).to(self._dtype).numpy(force=True)
+        log_likelihood = evidence.to(self._dtype).numpy(force=True)
         if not return_effective:
             return log_likelihood
         return log_likelihood, effective.to(self._dtype).numpy(force=True)
@@ -838,10 +855,41 @@ class WiSEALETransformer(
     def _encode(self, X: Any, *, unchecked: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Means and log-variances of validated rows."""
         net = self._ready_net()
-        rows = self._rows(X)
-        rows.unchecked = type(self).__name__ if unchecked else None
+        rows = self._rows(X) if not unchecked else self._unchecked_rows(X)
         posterior = net.posterior(rows)
+        if unchecked and rows.missing:
+            self._refine(posterior.mean, rows)
         return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
+
+    def _unchecked_rows(self, X: Any, device: torch.device | None = None) -> Rows:
+        """Rows of X, in which nobody has looked for NaN and infinity yet."""
+        return Rows(
+            X,
+            self._scaling,
+            self._dtype,
+            device or torch.device(self._ready_net().device),
+            unchecked=type(self).__name__,
+            allow_nan=self._built["likelihood"].allow_nan,
+        )
+
+    def _log_volume(self, observed: torch.Tensor | None) -> torch.Tensor:
+        """Log of the scales of all columns, or of a row's observed ones: (), or (n,)."""
+        logs = torch.from_numpy(np.log(self._scaling.scale))
+        if observed is None:
+            return logs.sum()
+        return observed.double() @ logs.to(observed.device)
+
+    def _refine(self, mean: torch.Tensor, rows: Rows) -> None:
+        """Move the codes of rows with missing entries to the mode given the others."""
+        module, start = self._ready_net().module_, 0
+        for x in rows.chunks(draws=2 * self.n_components_):
+            x, observed = module.observe(x)
+            chosen = (~observed.all(dim=1)).nonzero()[:, 0]
+            if len(chosen):
+                given = x[chosen], mean[start + chosen], observed[chosen]
+                mode = posterior_mode(module.decoder, module.likelihood, *given)
+                mean[start + chosen] = mode
+            start += len(x)
 
     def _checked_codes(self, X: Any) -> np.ndarray:
         if isinstance(X, torch.Tensor):
@@ -873,6 +921,9 @@ class WiSEALETransformer(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        named = isinstance(self.likelihood, str)
+        likelihood = LIKELIHOODS.get(self.likelihood) if named else self.likelihood
+        tags.input_tags.allow_nan = bool(getattr(likelihood, "allow_nan", False))
         codes = "float64" if self.precision == "float64" else "float32"
         tags.transformer_tags.preserves_dtype = [codes]
         return tags

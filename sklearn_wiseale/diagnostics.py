@@ -21,6 +21,9 @@ __all__ = [
     "sliced_wasserstein",
 ]
 
+#: Rows that are taken to float64 at a time.
+_BLOCK_ROWS = 2**16
+
 
 def aggregate_kl(
     mean: Any, log_var: Any, *, method: str = "jensen", random_state: Any = None
@@ -70,16 +73,35 @@ def aggregate_kl(
     """
     if method not in BOUNDS:
         raise ValueError(f"method must be one of {sorted(BOUNDS)}. Got {method!r}.")
-    mean = check_array(mean, dtype=np.float64, input_name="mean")
-    log_var = check_array(log_var, dtype=np.float64, input_name="log_var")
+    dtypes = [np.float64, np.float32]
+    mean = check_array(mean, dtype=dtypes, input_name="mean")
+    log_var = check_array(log_var, dtype=dtypes, input_name="log_var")
     if mean.shape != log_var.shape:
         raise ValueError(f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}.")
+    if method == "moment":
+        return _moment_kl(mean, log_var)
+    mean, log_var = mean.astype(np.float64), log_var.astype(np.float64)
     z = None
     if method == "monte_carlo":
         noise = check_random_state(random_state).standard_normal(mean.shape)
         z = torch.from_numpy(mean + np.exp(0.5 * log_var) * noise)
     posterior = Posterior(*(torch.tensor(part, device="cpu") for part in (mean, log_var)))
     return float(aggregate_kl_bound(posterior, method, z))
+
+
+def _moment_kl(mean: np.ndarray, log_var: np.ndarray) -> float:
+    """As ``moment_kl`` of the objectives, in blocks: the QR decomposition is merged with each."""
+    n, k = mean.shape
+    centre = mean.mean(axis=0, dtype=np.float64)
+    variance, rows = np.zeros(k), [slice(i, i + _BLOCK_ROWS) for i in range(0, n, _BLOCK_ROWS)]
+    for block in rows:
+        variance += np.exp(log_var[block].astype(np.float64)).sum(axis=0) / n
+    root = np.diag(np.sqrt(variance))  # S = root^T root
+    for block in rows:
+        root = np.linalg.qr(np.vstack([root, (mean[block] - centre) / n**0.5]), mode="r")
+    half_log_det = np.log(np.abs(root.diagonal())).sum()
+    second_moment = np.square(root).sum() + np.square(centre).sum()
+    return float(0.5 * (second_moment - k) - half_log_det)
 
 
 def aggregate_kl_bounds(mean: Any, log_var: Any) -> tuple[float, float]:
@@ -192,7 +214,8 @@ def reconstruction_r2(
     """Share of the variance of X that ``inverse_transform(transform(X))`` reconstructs.
 
     One minus residual over total sum of squares, both around the mean of the given rows and
-    summed over columns. Works with any transformer that has an inverse, and as ``scoring=``.
+    summed over columns, of the entries that are not NaN. Works with any transformer that has an
+    inverse, and as ``scoring=``.
 
     Parameters
     ----------
@@ -229,11 +252,14 @@ def reconstruction_r2(
     if weights not in ("estimator", "feature", "none"):
         raise ValueError(f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}.")
     codes = estimator.transform(X)
-    X = check_array(X, accept_sparse="csr")
+    X = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
     X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
-    residual = (X - np.asarray(estimator.inverse_transform(codes))).astype(np.float64)
-    shifted = X - X[0]  # of a constant column nothing is left, not even rounding
-    total = ((shifted - shifted.mean(axis=0)) ** 2).sum(axis=0)
+    observed = ~np.isnan(X)
+    residual = np.where(observed, X - np.asarray(estimator.inverse_transform(codes)), 0.0)
+    first = X[observed.argmax(axis=0), np.arange(X.shape[1])]
+    shifted = np.where(observed, X - first, 0.0)  # of a constant column nothing is left
+    mean = shifted.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+    total = (np.where(observed, shifted - mean, 0.0) ** 2).sum(axis=0)
     if weights == "estimator":
         scaling = getattr(estimator, "_scaling", None)
         column_weights = np.ones(X.shape[1]) if scaling is None else scaling.scale**-2.0

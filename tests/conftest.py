@@ -30,3 +30,18 @@ def float64_modules():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def make_rows():
+    """Rows that a likelihood could have drawn, driven by two factors."""
+
+    def make(likelihood, n, n_features, seed=0):
+        rng = np.random.RandomState(seed)
+        one = np.ones(n_features)
+        observation = likelihood.build(1.5 * one, one, 3 * one)
+        output = rng.standard_normal((n, 2)) @ rng.standard_normal((2, n_features))
+        generator = torch.Generator().manual_seed(seed)
+        return observation.sample(torch.from_numpy(output), generator).numpy()
+
+    return make

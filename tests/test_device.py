@@ -37,7 +37,8 @@ def reducer(**params):
 @each_device
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_every_method_works_on_the_device(device, objective, likelihood):
+def test_every_method_works_on_the_device(device, objective, likelihood, make_rows):
+    X = make_rows(LIKELIHOODS[likelihood](), 178, 13)
     model = reducer(device=device, objective=objective, likelihood=likelihood).fit(X)
     assert next(model.net_.module_.parameters()).device.type == device
     Z = model.transform(X)

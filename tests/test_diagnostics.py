@@ -12,6 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from sklearn_wiseale import diagnostics
 from sklearn_wiseale.diagnostics import (
     active_units,
     aggregate_kl,
@@ -56,6 +57,7 @@ def test_aggregate_kl_does_not_depend_on_the_size_of_blocks(monkeypatch, make_po
     expected = aggregate_kl(*posterior, method=method, random_state=0)
     monkeypatch.setattr(_overlap, "_PLAIN_NUMBERS", 0)
     monkeypatch.setattr(_tiles, "TILE", 130)
+    monkeypatch.setattr(diagnostics, "_BLOCK_ROWS", 7)
     value = aggregate_kl(*posterior, method=method, random_state=0)
     assert value == pytest.approx(expected, rel=1e-12)
 

@@ -1,28 +1,168 @@
-"""Laws of the likelihoods: normalisation, moments, information, calibrated noise.
+"""Laws of the likelihoods: normalisation, moments, information, what is not observed, estimates.
 
-A likelihood with its own support gets a row in ``CASES`` and an entry in ``support``.
+A likelihood gets rows in ``CASES``: with the support of each block of its columns, and what scipy
+says is the log-density of its entries.
 """
 
 import math
+from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import pytest
 import torch
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from sklearn_wiseale.likelihoods import LIKELIHOODS, NOISE_FLOOR, Bernoulli, Gaussian
+from sklearn_wiseale.likelihoods import (
+    LIKELIHOODS,
+    NOISE_FLOOR,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Mixed,
+    NegativeBinomial,
+    Poisson,
+)
 
-CASES = [Gaussian("shared"), Gaussian("feature"), Gaussian(0.7), Bernoulli()]
-LEARNED = [Gaussian("shared"), Gaussian("feature")]
 RESIDUALS = np.array([0.2, 0.9])  # variances of the two columns at the start
 
-each_likelihood = pytest.mark.parametrize("likelihood", CASES, ids=repr)
+
+# the support of a block of columns given its outputs: values (m, width), and a cell of integration
+
+
+def line(output):
+    return output + torch.linspace(-14, 14, 281, dtype=torch.float64)[:, None], 0.1
+
+
+def bits(output):
+    return torch.tensor([[0.0], [1.0]]).double(), 1.0
+
+
+def counts(output):
+    return torch.arange(150.0, dtype=torch.float64)[:, None], 1.0
+
+
+def categories(output):
+    return torch.eye(len(output), dtype=torch.float64), 1.0
+
+
+# the log-density of entries by scipy, given the module
+
+
+def normal(module, x, output):
+    return stats.norm.logpdf(x, output, np.sqrt(module.noise_variance.numpy()))
+
+
+def binary(module, x, output):
+    return stats.bernoulli.logpmf(x, special.expit(output))
+
+
+def poisson(module, x, output):
+    return stats.poisson.logpmf(x, np.exp(output))
+
+
+def negative_binomial(module, x, output):
+    alpha = module.dispersion.numpy()
+    return stats.nbinom.logpmf(x, 1 / alpha, 1 / (1 + alpha * np.exp(output)))
+
+
+def multinomial(*sizes):
+    def log_prob(module, x, output):
+        blocks = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        shares = [special.softmax(output[:, block], axis=1) for block in blocks]
+        each = zip(blocks, shares, strict=True)
+        return np.stack([stats.multinomial.logpmf(x[:, b], 1, p) for b, p in each], axis=1)
+
+    return log_prob
+
+
+def side_by_side(*parts):
+    def log_prob(module, x, output):
+        each = zip(parts, module.parts, module.split(x), module.split(output), strict=True)
+        return np.concatenate([part(*own) for part, *own in each], axis=1)
+
+    return log_prob
+
+
+class Case(NamedTuple):
+    likelihood: Any
+    blocks: list[tuple[Any, int]]  # support and width of consecutive blocks of columns
+    reference: Any
+
+    @property
+    def n_features(self):
+        return sum(width for _, width in self.blocks)
+
+    def build(self):
+        return built(self.likelihood, np.linspace(*RESIDUALS, self.n_features))
+
+    def outputs(self, n=5):
+        rng = np.random.RandomState(0)
+        return torch.from_numpy(0.6 * rng.standard_normal((n, self.n_features)))
+
+    def support(self, output):
+        """All values x given one row of output, (m, n_features), and their weight."""
+        rows, weight, start = torch.zeros(1, 0).double(), 1.0, 0
+        for support, width in self.blocks:
+            values, cell = support(output[start : start + width])
+            left = rows.repeat_interleave(len(values), dim=0)
+            rows = torch.cat([left, values.repeat(len(rows), 1)], dim=1)
+            weight, start = weight * cell, start + width
+        return rows, weight
+
+    def rows(self, n=5):
+        """Some values, one for each row of outputs."""
+        x, _ = self.support(self.outputs(1)[0])
+        return x[np.random.RandomState(1).choice(len(x), n)]
+
+
+MIXED = Mixed([(Categorical(), slice(1, 4)), (Gaussian(0.7), [0]), (NegativeBinomial(0.3), [4])])
+CASES = {
+    "gaussian": Case(Gaussian("shared"), [(line, 1)] * 2, normal),
+    "gaussian by feature": Case(Gaussian("feature"), [(line, 1)] * 2, normal),
+    "gaussian fixed": Case(Gaussian(0.7), [(line, 1)] * 2, normal),
+    "bernoulli": Case(Bernoulli(), [(bits, 1)] * 2, binary),
+    "poisson": Case(Poisson(), [(counts, 1)] * 2, poisson),
+    "negative binomial": Case(NegativeBinomial(), [(counts, 1)] * 2, negative_binomial),
+    "negative binomial by feature": Case(
+        NegativeBinomial("feature"), [(counts, 1)] * 2, negative_binomial
+    ),
+    "negative binomial fixed": Case(NegativeBinomial(0.5), [(counts, 1)] * 2, negative_binomial),
+    "categorical": Case(Categorical(), [(categories, 3)], multinomial(3)),
+    "categorical equal": Case(Categorical((2, 2)), [(categories, 2)] * 2, multinomial(2, 2)),
+    "categorical blocks": Case(
+        Categorical([2, 4, 2]),
+        [(categories, 2), (categories, 4), (categories, 2)],
+        multinomial(2, 4, 2),
+    ),
+    "mixed": Case(
+        MIXED,
+        [(line, 1), (categories, 3), (counts, 1)],
+        side_by_side(multinomial(3), normal, negative_binomial),
+    ),
+    "mixed in order": Case(
+        Mixed([(Poisson(), range(1)), (Bernoulli(), slice(1, None))]),
+        [(counts, 1), (bits, 1), (bits, 1)],
+        side_by_side(poisson, binary),
+    ),
+}
+LEARNED = [Gaussian("shared"), Gaussian("feature")]
+OVERDISPERSED = [NegativeBinomial("shared"), NegativeBinomial("feature")]
+
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_learned = pytest.mark.parametrize("likelihood", LEARNED, ids=repr)
+each_overdispersed = pytest.mark.parametrize("likelihood", OVERDISPERSED, ids=repr)
 
 
 def built(likelihood, residual_variance=RESIDUALS):
-    return likelihood.build(residual_variance).double()
+    n_features = len(residual_variance)
+    module = likelihood.build(residual_variance, np.full(n_features, 0.3), np.full(n_features, 1.5))
+    return module.double()
 
 
 @pytest.fixture
@@ -31,164 +171,303 @@ def output(rng):
     return torch.from_numpy(rng.standard_normal((5, 2)))
 
 
-def support(likelihood, output):
-    """All pairs of values x given one row of output, (m, 2), and their weights in an integral."""
-    if isinstance(likelihood, Gaussian):
-        grid = torch.linspace(-14, 14, 281, dtype=torch.float64)
-        axes = [centre + grid for centre in output]
-        cell = 0.1**2
-    else:
-        axes = [torch.tensor([0.0, 1.0]).double()] * 2
-        cell = 1.0
-    return torch.cartesian_prod(*axes), cell
-
-
-def expectation(likelihood, module, output, function):
+def expectation(case, module, output, function):
     """E[function(x)] under p(x|output) for one row of output, the last axis summed over x."""
-    x, cell = support(likelihood, output)
+    x, cell = case.support(output)
     probability = module.log_prob(x, output.expand_as(x)).exp() * cell
     return (function(x) * probability[:, None]).sum(dim=0)
 
 
 def test_every_public_likelihood_has_a_case():
-    assert {type(case) for case in CASES} == set(LIKELIHOODS.values())
+    assert {type(case.likelihood) for case in CASES.values()} == {*LIKELIHOODS.values(), Mixed}
 
 
 # every likelihood -----------------------------------------------------------------------------
 
 
-@each_likelihood
-def test_probabilities_sum_to_one(likelihood, output):
-    module = built(likelihood)
-    for row in output:
-        total = expectation(likelihood, module, row, torch.ones_like)
-        torch.testing.assert_close(total, torch.ones(2).double(), rtol=1e-10, atol=0)
+@each_case
+def test_probabilities_sum_to_one(case):
+    module = case.build()
+    for row in case.outputs():
+        total = expectation(case, module, row, torch.ones_like)
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-10, atol=0)
 
 
-@each_likelihood
-def test_mean_is_the_expectation(likelihood, output):
-    module = built(likelihood)
-    for row, mean in zip(output, module.mean(output), strict=True):
-        expected = expectation(likelihood, module, row, lambda x: x)
+@each_case
+def test_mean_is_the_expectation(case):
+    module, outputs = case.build(), case.outputs()
+    for row, mean in zip(outputs, module.mean(outputs), strict=True):
+        expected = expectation(case, module, row, lambda x: x)
         torch.testing.assert_close(mean, expected, rtol=1e-10, atol=1e-10)
 
 
-@each_likelihood
-def test_draws_have_the_moments_of_the_density(likelihood, output):
-    module, n = built(likelihood), 20_000
-    row = output[0]
+@each_case
+def test_draws_have_the_moments_of_the_density_and_lie_in_the_support(case):
+    module, n = case.build(), 20_000
+    row = case.outputs()[0]
     generator = torch.Generator().manual_seed(0)
-    x = module.sample(row.expand(n, 2), generator)
-    assert x.shape == (n, 2)
-    first, second, fourth = (
-        expectation(likelihood, module, row, lambda x, p=p: x**p) for p in (1, 2, 4)
-    )
+    x = module.sample(row.expand(n, -1), generator)
+    assert x.shape == (n, case.n_features)
+    case.likelihood.check_support(x.numpy())
+    first, second, fourth = (expectation(case, module, row, lambda x, p=p: x**p) for p in (1, 2, 4))
     error = 4.5 * ((second - first**2) / n).sqrt()
     assert torch.all((x.mean(dim=0) - first).abs() < error)
     error = 4.5 * ((fourth - second**2) / n).sqrt()
     assert torch.all((x.square().mean(dim=0) - second).abs() < error)
 
 
-@each_likelihood
-def test_draws_come_from_the_generator_that_is_given(likelihood, output):
-    module = built(likelihood)
+@each_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_come_from_the_generator_that_is_given(case, dtype):
+    module, outputs = case.build().to(dtype), case.outputs(40).to(dtype)
     before = torch.get_rng_state()
     first, second, other = (
-        module.sample(output, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        module.sample(outputs, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), before)
+    assert first.dtype == dtype
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
-@each_likelihood
-def test_information_is_the_mean_square_of_the_score(likelihood, output):
-    module = built(likelihood)
-    for row, information in zip(output, module.information(output), strict=True):
+@each_case
+def test_information_is_the_mean_square_of_the_score(case):
+    module, outputs = case.build(), case.outputs()
+    for row, information in zip(outputs, module.information(outputs), strict=True):
 
         def squared_score(x, row=row):
             free = row.expand_as(x).clone().requires_grad_()
             return torch.autograd.grad(module.log_prob(x, free).sum(), free)[0].square()
 
-        expected = expectation(likelihood, module, row, squared_score)
+        expected = expectation(case, module, row, squared_score)
         torch.testing.assert_close(information, expected, rtol=1e-9, atol=0)
 
 
-@each_likelihood
-def test_score_has_mean_zero(likelihood, output):
-    module = built(likelihood)
-    for row in output:
+@each_case
+def test_score_has_mean_zero(case):
+    module = case.build()
+    for row in case.outputs():
 
         def score(x, row=row):
             free = row.expand_as(x).clone().requires_grad_()
             return torch.autograd.grad(module.log_prob(x, free).sum(), free)[0]
 
-        mean = expectation(likelihood, module, row, score)
-        torch.testing.assert_close(mean, torch.zeros(2).double(), rtol=0, atol=1e-10)
+        mean = expectation(case, module, row, score)
+        torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-10)
 
 
-@each_likelihood
-def test_log_prob_equals_scipys(likelihood, output, rng):
-    module = built(likelihood)
-    if isinstance(likelihood, Bernoulli):
-        x = rng.randint(0, 2, (5, 2)).astype(float)
-        terms = stats.bernoulli.logpmf(x, 1 / (1 + np.exp(-output.numpy())))
-    else:
-        x = rng.standard_normal((5, 2))
-        terms = stats.norm.logpdf(x, output.numpy(), np.sqrt(module.noise_variance.numpy()))
-    value = module.log_prob(torch.from_numpy(x), output)
-    np.testing.assert_allclose(value.numpy(), terms.sum(axis=1), rtol=1e-12)
+@each_case
+def test_log_prob_equals_scipys(case):
+    module, x, outputs = case.build(), case.rows(), case.outputs()
+    expected = case.reference(module, x.numpy(), outputs.numpy()).sum(axis=1)
+    np.testing.assert_allclose(module.log_prob(x, outputs).numpy(), expected, rtol=1e-9)
+    entries = module.log_prob_entries(x, outputs)
+    np.testing.assert_allclose(entries.sum(dim=1).numpy(), expected, rtol=1e-9)
 
 
-@each_likelihood
-def test_log_prob_has_the_right_gradient(likelihood, output):
-    module, x = built(likelihood), torch.tensor([[0.0, 1.0]] * 5).double()
-    free = output.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda output: module.log_prob(x, output), [free])
+@each_case
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_log_prob_has_the_right_gradient(case, scale):
+    module, x = case.build(), case.rows()
+    free = (scale * case.outputs()).clamp(-50, 50).requires_grad_()
+    value = module.log_prob(x, free).sum()
+    (gradient,) = torch.autograd.grad(value, free)
+    if scale == 1.0:
+        assert torch.autograd.gradcheck(lambda output: module.log_prob(x, output), [free])
+    assert torch.isfinite(gradient).all()
 
 
-@each_likelihood
-def test_extreme_outputs_have_finite_densities_and_gradients(likelihood):
-    module = likelihood.build(RESIDUALS).float()
-    x = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    output = torch.tensor([[1e4, -1e4], [1e4, 1e-30]], requires_grad=True)
+@each_case
+@pytest.mark.parametrize("size", [50.0, 1e4])
+def test_extreme_outputs_have_finite_densities_and_gradients(case, size):
+    module, x = case.build().float(), case.rows(8).float()
+    output = size * torch.sign(case.outputs(8)).float()
+    output[0] = 1e-30
+    output.requires_grad_()
     value = module.log_prob(x, output)
     assert torch.isfinite(value).all()
     assert torch.isfinite(torch.autograd.grad(value.sum(), output)[0]).all()
     assert torch.isfinite(module.mean(output)).all()
     assert torch.all(module.information(output) >= 0)
+    drawn = module.sample(output.detach(), torch.Generator().manual_seed(0))
+    case.likelihood.check_support(drawn.numpy())
+    module.update(x, output)
+    module.calibrate(x, output)
+    assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
 
 
-@each_likelihood
-def test_linear_start_has_the_mean_and_the_slope_asked_for(likelihood, rng):
-    mean, loading = rng.uniform(0.3, 0.7, 4), rng.standard_normal((4, 2))
-    bias, weight = (torch.from_numpy(a) for a in likelihood.linear_start(mean, loading))
-    module = built(likelihood, np.ones(4))
+@each_case
+def test_linear_start_has_the_mean_and_the_slope_asked_for(case):
+    module, outputs = case.build(), case.outputs()
+    means = module.mean(outputs).numpy()
+    mean, loading = means[0], 1e-4 * (means[1:3] - means[0]).T  # small, and within the support
+    bias, weight = (torch.from_numpy(a) for a in case.likelihood.linear_start(mean, loading))
 
     def decoded(z):
         return module.mean((bias + weight @ z)[None])[0]
 
     z = torch.zeros(2).double()
-    np.testing.assert_allclose(decoded(z).numpy(), mean, rtol=1e-12)
+    np.testing.assert_allclose(decoded(z).numpy(), mean, rtol=1e-6)
     slope = torch.autograd.functional.jacobian(decoded, z)
+    np.testing.assert_allclose(slope.numpy(), loading, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(), Bernoulli()], ids=repr)
+def test_linear_start_has_any_slope_asked_for(likelihood, rng):
+    mean, loading = rng.uniform(0.3, 0.7, 4), rng.standard_normal((4, 2))
+    bias, weight = (torch.from_numpy(a) for a in likelihood.linear_start(mean, loading))
+    module = built(likelihood, np.ones(4))
+    slope = torch.autograd.functional.jacobian(
+        lambda z: module.mean((bias + weight @ z)[None])[0], torch.zeros(2).double()
+    )
     np.testing.assert_allclose(slope.numpy(), loading, rtol=1e-12)
 
 
-@each_likelihood
-def test_linear_start_at_the_edge_of_the_support_is_finite(likelihood):
-    for array in likelihood.linear_start(np.array([0.0, 1.0]), np.ones((2, 3))):
+@pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
+def test_rates_at_the_start_have_the_moments_of_the_linear_map(likelihood, rng):
+    mean, loading = np.array([0.5, 3.0, 2000.0]), np.diag([0.8, 1.0, 1500.0])
+    bias, weight = likelihood.linear_start(mean, loading)
+    rates = np.exp(rng.standard_normal((400_000, 3)) @ weight.T + bias)
+    np.testing.assert_allclose(rates.mean(axis=0), mean, rtol=0.02)
+    np.testing.assert_allclose(rates.std(axis=0), loading.diagonal(), rtol=0.1)
+
+
+@each_case
+def test_linear_start_at_the_edge_of_the_support_is_finite(case):
+    mean = np.zeros(case.n_features)
+    mean[0] = 1.0
+    for array in case.likelihood.linear_start(mean, np.ones((case.n_features, 3))):
         assert np.isfinite(array).all()
 
 
-@each_likelihood
-def test_build_leaves_the_specification_and_its_argument_as_they_were(likelihood, output):
-    before, residuals = likelihood.get_params(), RESIDUALS.copy()
-    module = likelihood.build(residuals)
-    module.update(torch.zeros(5, 2), output)
-    module.calibrate(torch.zeros(5, 2), output)
-    assert likelihood.get_params() == before
-    assert repr(clone(likelihood)) == repr(likelihood)
-    np.testing.assert_array_equal(residuals, RESIDUALS)
+@each_case
+def test_linear_encoder_agrees_with_the_projection_near_the_mean(case, rng):
+    n_features = case.n_features
+    mean, variance = rng.uniform(0.5, 3, n_features), rng.uniform(0.5, 20, n_features)
+    module = case.likelihood.build(np.ones(n_features), mean, variance).double()
+    projection = rng.standard_normal((3, n_features))
+    before = projection.copy()
+    weight = case.likelihood.linear_encoder(projection, mean, variance)
+    np.testing.assert_array_equal(projection, before)
+    centre = torch.from_numpy(mean)[None]
+
+    def encoded(x):
+        return (module.embed(x) - module.embed(centre))[0] @ torch.from_numpy(weight).T
+
+    slope = torch.autograd.functional.jacobian(encoded, centre)[:, 0]
+    np.testing.assert_allclose(slope.numpy(), projection, rtol=1e-10)
+
+
+@pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
+def test_counts_of_any_size_are_of_order_one_to_the_encoder(likelihood, rng):
+    X = rng.poisson(np.exp(rng.normal(size=(500, 1)) + np.array([-8, 0.0, 4, 12])))
+    X = np.column_stack([X, np.full(500, 7), np.zeros(500)]).astype(float)
+    module = likelihood.build(X.var(axis=0), X.mean(axis=0), X.var(axis=0))
+    embedded = module.embed(torch.from_numpy(X)).abs()
+    assert embedded.max() < 40
+    assert embedded[:, 1:].max() < 10
+
+
+@each_case
+def test_build_leaves_the_specification_and_its_argument_as_they_were(case):
+    likelihood, n_features = case.likelihood, case.n_features
+    before = joblib.hash(likelihood), repr(likelihood)
+    given = [np.full(n_features, value) for value in (0.2, 0.3, 1.5)]
+    copies = [array.copy() for array in given]
+    module = likelihood.build(*given)
+    for _ in range(3):
+        module.update(case.rows(), case.outputs())
+        module.calibrate(case.rows(), case.outputs())
+    assert (joblib.hash(likelihood), repr(likelihood)) == before
+    again = clone(likelihood)
+    assert (joblib.hash(again), repr(again)) == before
+    for array, copied in zip(given, copies, strict=True):
+        np.testing.assert_array_equal(array, copied)
+
+
+@each_case
+def test_most_likely_values_lie_in_the_support(case):
+    means = case.build().mean(case.outputs()).numpy()
+    before = means.copy()
+    likely = case.likelihood.most_likely(means)
+    np.testing.assert_array_equal(means, before)
+    assert likely.shape == means.shape
+    case.likelihood.check_support(likely)
+
+
+# what is not observed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mask(rng):
+    def make(case, n=8):
+        observed = torch.from_numpy(rng.uniform(size=(n, case.n_features)) < 0.6)
+        observed[0], observed[1] = False, True
+        return observed
+
+    return make
+
+
+def counted(case, observed):
+    """Entries that count: those of blocks that are observed as a whole."""
+    widths = [width for _, width in case.blocks]
+    blocks = observed.split(widths, dim=1)
+    return torch.cat([block.all(dim=1, keepdim=True).expand_as(block) for block in blocks], dim=1)
+
+
+@each_case
+def test_what_is_not_observed_adds_nothing(case, mask):
+    module, x, output, observed = case.build(), case.rows(8), case.outputs(8), mask(case)
+    expected = module.log_prob_entries(x, output).where(counted(case, observed), 0.0).sum(dim=1)
+    hidden = x.where(observed, 0.0)
+    free = output.clone().requires_grad_()
+    value = module.log_prob(hidden, free, observed)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(value[1], module.log_prob(x, output)[1], rtol=1e-12, atol=0)
+    assert value[0] == 0
+    (gradient,) = torch.autograd.grad(value.sum(), free)
+    assert torch.all(gradient[~counted(case, observed)] == 0)
+    information = module.information(output, observed)
+    expected = module.information(output).where(counted(case, observed), 0.0)
+    assert torch.equal(information, expected)
+
+
+@each_case
+@pytest.mark.parametrize("method", ["update", "calibrate"])
+def test_estimates_do_not_depend_on_what_is_not_observed(case, mask, method):
+    x, output, observed = case.rows(8), case.outputs(8), mask(case)
+    none, every = torch.zeros_like(observed), torch.ones_like(observed)
+    states = []
+    for rows, seen in (
+        (x.where(observed, 0.0), observed),
+        (x.where(observed, 9.0), observed),
+        (x, every),
+        (x, None),
+        (x, none),
+    ):
+        module = case.build()
+        getattr(module, method)(rows, output, seen)
+        states.append(module.state_dict())
+    for name, start in case.build().state_dict().items():
+        masked, other, whole, plain, nothing = (state[name] for state in states)
+        assert torch.equal(masked, other)
+        torch.testing.assert_close(whole, plain, rtol=1e-12, atol=0)
+        torch.testing.assert_close(nothing, start, rtol=1e-12, atol=0)
+
+
+@each_learned
+def test_noise_of_observed_entries_converges_to_their_mean_square(likelihood, residual_data, rng):
+    x, output = residual_data
+    observed = torch.from_numpy(rng.uniform(size=x.shape) < 0.5)
+    squared = (x - output).square().where(observed, 0.0)
+    if likelihood.noise == "shared":
+        expected = squared.sum()[None] / observed.sum()
+    else:
+        expected = squared.sum(dim=0) / observed.sum(dim=0)
+    module = built(likelihood)
+    for _ in range(3000):
+        module.update(x, output, observed)
+    torch.testing.assert_close(module.noise_variance, expected, rtol=1e-8, atol=0)
 
 
 # support --------------------------------------------------------------------------------------
@@ -202,6 +481,67 @@ def test_gaussian_takes_any_range():
 def test_bernoulli_takes_the_unit_interval(low, high):
     Bernoulli().check_support(np.array([[low, high]]))
     Bernoulli().check_support(sparse.csr_array([[low, high]]))
+
+
+BAD_ROWS = [
+    (Poisson(), [[0, 1], [2, -3]], "counts.*Poisson.*Got -3 in column 1, row 1"),
+    (Poisson(), [[0, 1], [2.5, 3]], "counts.*Got 2.5 in column 0, row 1"),
+    (NegativeBinomial(), [[0, 0.5]], "counts.*NegativeBinomial.*Got 0.5 in column 1, row 0"),
+    (Bernoulli(), [[0, 1], [2, 0]], "from 0 to 2, the first outside in column 0, row 1"),
+    (Categorical(), [[0, 1], [0.5, 0.5]], "0 or 1.*Got 0.5 in column 0, row 1"),
+    (Categorical(), [[0, 1], [1, 1]], "exactly one 1.*Got 2 in row 1, columns 0 to 1"),
+    (Categorical((2, 3)), [[0, 1, 0, 0, 0]], "Got 0 in row 0, columns 2 to 4"),
+    (Categorical((2, 3)), [[0, 1]], r"'sizes'.*sum.*2\. Got \(2, 3\).*sums to 5"),
+    (Categorical(), [[1], [1]], "at least 2 columns. Got 1"),
+    (MIXED, [[0, 1, 0, 0, 1.5]], "counts.*Got 1.5 in column 4, row 0"),
+    (MIXED, [[0, 1, 0, 0, 1], [0, 1, 1, 0, 1]], "Got 2 in row 1, columns 1 to 3"),
+    (Mixed([(Poisson(), [2, 0]), (Gaussian(), [1])]), [[-1, 0, 0]], "Got -1 in column 0"),
+    (MIXED, [[0, 1, 0, 0]], "no column 4"),
+    (MIXED, [[0, 1, 0, 0, 1, 0]], "column 5 is in no part"),
+    (Mixed([(Gaussian(), [0, 1]), (Poisson(), slice(1, 3))]), [[0, 0, 0]], "column 1 is in two"),
+    (Mixed([(Gaussian(), [0, 0])]), [[0]], "column 0 is in two"),
+    (Mixed([(Gaussian(), slice(3)), (Poisson(), slice(3, 9))]), [[0, 0, 0]], "are none"),
+    (Mixed([]), [[0]], "column 0 is in no part"),
+]
+
+
+@pytest.mark.parametrize(("likelihood", "X", "message"), BAD_ROWS)
+@pytest.mark.parametrize("make", [np.array, sparse.csr_array])
+def test_bad_rows_and_columns_are_named(likelihood, X, message, make):
+    X = make(np.array(X, dtype=float))
+    with pytest.raises(ValueError, match=message):
+        likelihood.check_support(X)
+
+
+def test_the_row_is_named_in_whatever_chunk_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_wiseale._data._CHUNK_NUMBERS", 2**11 * 10)  # ten rows
+    X = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(95, 4))
+    X[:, 1] = 1
+    for likelihood in (Poisson(), Bernoulli(), Categorical()):
+        likelihood.check_support(X)
+    X[73, 2] = -4
+    for likelihood in (Poisson(), Bernoulli(), Categorical()):
+        with pytest.raises(ValueError, match="column 2, row 73"):
+            likelihood.check_support(X)
+    X[73, 2], X[88, 3] = 0, 1
+    with pytest.raises(ValueError, match="Got 2 in row 88, columns 0 to 3"):
+        Categorical().check_support(X)
+
+
+@each_case
+def test_missing_values_are_passed_over(case):
+    X = case.rows(20).numpy()
+    X[np.random.RandomState(0).uniform(size=X.shape) < 0.5] = np.nan
+    case.likelihood.check_support(X)
+    case.likelihood.check_support(np.full_like(X, np.nan))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float32])
+@pytest.mark.parametrize("likelihood", [c() for c in LIKELIHOODS.values()], ids=repr)
+def test_support_is_checked_in_any_dtype(likelihood, dtype):
+    X = np.eye(3).astype(dtype)
+    likelihood.check_support(X)
+    likelihood.check_support(sparse.csr_array(X if dtype != np.float16 else X.astype(float)))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.001, 1.0), (0.0, 255.0)])
@@ -293,7 +633,7 @@ def test_calibration_finds_the_best_common_factor(likelihood, residual_data):
 
 @each_learned
 def test_noise_has_a_floor(likelihood, output):
-    module = likelihood.build(np.zeros(2))
+    module = likelihood.build(np.zeros(2), np.zeros(2), np.ones(2))
     floor = torch.full_like(module.noise_variance, NOISE_FLOOR**2)
     torch.testing.assert_close(module.noise_variance, floor)
     for _ in range(2000):
@@ -304,7 +644,9 @@ def test_noise_has_a_floor(likelihood, output):
     assert torch.isfinite(module.log_prob(output, output)).all()
 
 
-@pytest.mark.parametrize("likelihood", [Gaussian(0.7), Gaussian(1e-5), Bernoulli()], ids=repr)
+@pytest.mark.parametrize(
+    "likelihood", [Gaussian(0.7), Gaussian(1e-5), Bernoulli(), NegativeBinomial(0.5)], ids=repr
+)
 def test_what_is_not_learned_stays(likelihood, residual_data):
     module = built(likelihood)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -335,6 +677,239 @@ def test_noise_is_estimated_outside_the_graph(likelihood, residual_data):
 @pytest.mark.parametrize("noise", [0.0, -1.0, math.nan, math.inf, "rows", None])
 def test_bad_noise_is_named(noise):
     with pytest.raises(ValueError, match="'noise' parameter of Gaussian must be") as error:
-        Gaussian(noise=noise).build(RESIDUALS)
+        Gaussian(noise=noise).build(RESIDUALS, np.zeros(2), np.ones(2))
     for word in ("'shared'", "'feature'", "[1e-06, inf)", f"Got {noise!r} instead"):
         assert word in str(error.value)
+
+
+def test_noise_is_told_in_scaled_units():
+    torch.testing.assert_close(built(Gaussian(0.7)).noise_std(), torch.tensor([0.7]).double())
+    expected = torch.from_numpy(np.sqrt(RESIDUALS))
+    torch.testing.assert_close(built(Gaussian("feature")).noise_std(), expected)
+    assert built(Bernoulli()).noise_std() is None
+    assert built(Mixed([(Bernoulli(), [0]), (Poisson(), [1])])).noise_std() is None
+    expected = torch.tensor([torch.nan, 0.7]).double()
+    noise = built(Mixed([(Gaussian(0.7), [1]), (Poisson(), [0])])).noise_std()
+    torch.testing.assert_close(noise, expected, equal_nan=True)
+
+
+# learned dispersion ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overdispersed(rng):
+    """Counts of dispersion 0.1 and 0.8, and their log-means."""
+    alpha, output = np.array([0.1, 0.8]), rng.normal(1.0, 0.5, (4000, 2))
+    x = rng.poisson(np.exp(output) * rng.gamma(1 / alpha, alpha, output.shape))
+    return torch.from_numpy(x).double(), torch.from_numpy(output)
+
+
+def gap(dispersion, x, output):
+    """By how much squared residuals exceed their variance, weighted by their precision."""
+    mean = output.exp()
+    excess = (x - mean).square() - mean - dispersion * mean.square()
+    return excess / (1 + dispersion * mean).square()
+
+
+@each_overdispersed
+def test_updates_converge_to_the_dispersion_of_the_moments(likelihood, overdispersed):
+    module = built(likelihood)
+    for _ in range(1000):
+        module.update(*overdispersed)
+    left = gap(module.dispersion, *overdispersed)
+    left = left.mean() if likelihood.dispersion == "shared" else left.mean(dim=0)
+    torch.testing.assert_close(left, torch.zeros_like(left), rtol=0, atol=1e-9)
+    expected = 0.4 if likelihood.dispersion == "shared" else [0.1, 0.8]
+    np.testing.assert_allclose(module.dispersion.numpy(), expected, rtol=0.2)
+
+
+@each_overdispersed
+def test_calibration_finds_the_factor_with_which_the_moments_agree(likelihood, overdispersed):
+    module = built(likelihood)
+    for _ in range(20):
+        module.update(*overdispersed)
+    before = module.dispersion
+    for _ in range(20):
+        module.calibrate(*overdispersed)
+    factor = module.dispersion / before
+    torch.testing.assert_close(factor, factor[:1].expand_as(factor), rtol=1e-9, atol=0)
+    assert abs(gap(module.dispersion, *overdispersed).mean()) < 1e-6
+    once = built(likelihood)
+    for _ in range(20):
+        once.update(*overdispersed)
+    once.calibrate(*overdispersed)
+    torch.testing.assert_close(once.dispersion, module.dispersion, rtol=0.02, atol=0)
+
+
+@each_overdispersed
+def test_dispersion_has_a_floor_at_which_it_is_the_poissons(likelihood):
+    output = torch.tensor([[0.0, 1.0]]).double().expand(50, 2)
+    x, module = output.exp().round(), built(likelihood)
+    for _ in range(600):
+        module.update(x, output)
+    torch.testing.assert_close(module.dispersion, torch.full_like(module.dispersion, 1e-6))
+    module.calibrate(x, output)
+    torch.testing.assert_close(module.dispersion, torch.full_like(module.dispersion, 1e-6))
+    value = module.log_prob(x, output)
+    torch.testing.assert_close(value, built(Poisson()).log_prob(x, output), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-4, 0.03, 0.034, 1.0, 1e3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_negative_binomial_is_accurate_at_any_dispersion(alpha, dtype):
+    x = torch.tensor([[0.0, 1.0, 7.0, 300.0, 40_000.0]], dtype=dtype)
+    output = torch.tensor([[-3.0, 0.5, 1.5, 5.5, 10.5]], dtype=dtype)
+    module = built(NegativeBinomial(alpha), np.ones(5)).to(dtype)
+    p = 1 / (1 + alpha * np.exp(output.double().numpy()))
+    expected = stats.nbinom.logpmf(x.numpy(), 1 / alpha, p)
+    # float32: log-factorials of large counts, and outputs themselves, have so many digits
+    error = (
+        1e-6 * (1 + x.double().numpy()) * 3 if dtype == torch.float32 else 1e-9 * (1 + x.numpy())
+    )
+    value = module.log_prob_entries(x, output).double().numpy()
+    assert np.all(np.abs(value - expected) < error)
+
+
+@pytest.mark.parametrize("dispersion", [0.0, -1.0, math.nan, "rows", None])
+def test_bad_dispersion_is_named(dispersion):
+    with pytest.raises(ValueError, match="'dispersion' parameter of NegativeBinomial must be"):
+        built(NegativeBinomial(dispersion))
+
+
+# hard labels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "mean", "expected"),
+    [
+        (Gaussian(), [0.3, -2], [0.3, -2]),
+        (Bernoulli(), [0.3, 0.7], [0, 1]),
+        (Poisson(), [0.3, 2.7], [0, 2]),
+        (NegativeBinomial(), [0.3, 2.7], [0, 2]),
+        (NegativeBinomial(0.5), [0.3, 4.7], [0, 2]),
+        (NegativeBinomial(2.0), [0.3, 4.7], [0, 0]),
+        (Categorical(), [0.3, 0.7], [0, 1]),
+        (Categorical((2, 3)), [0.6, 0.4, 0.3, 0.3, 0.4], [1, 0, 0, 0, 1]),
+        (MIXED, [1.5, 0.3, 0.3, 0.4, 9.2], [1.5, 0, 0, 1, 6]),
+    ],
+)
+def test_most_likely(likelihood, mean, expected):
+    np.testing.assert_array_equal(likelihood.most_likely(np.array([mean])), [expected])
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.7, 1.5])
+def test_most_likely_count_is_the_mode(alpha):
+    mean = np.linspace(0.1, 12, 40)[None] + 0.003
+    x = np.arange(200)[:, None]
+    expected = stats.nbinom.pmf(x, 1 / alpha, 1 / (1 + alpha * mean)).argmax(axis=0)
+    np.testing.assert_array_equal(NegativeBinomial(alpha).most_likely(mean)[0], expected)
+    expected = stats.poisson.pmf(x, mean).argmax(axis=0)
+    np.testing.assert_array_equal(Poisson().most_likely(mean)[0], expected)
+
+
+# blocks and parts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(), (1, 3), (2.5, 2), (True, 3), 4, "auto"])
+def test_bad_sizes_are_named(sizes):
+    with pytest.raises(ValueError, match="'sizes' parameter of Categorical must be"):
+        Categorical(sizes).check_parameters()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (3, "'parts' parameter of Mixed must be"),
+        ([Gaussian()], r"pairs.*Got Gaussian\(\) among"),
+        ([("gaussian", slice(2))], "likelihood object"),
+        ([(Gaussian(-1.0), slice(2))], "'noise' parameter of Gaussian"),
+        ([(Gaussian(), ["a", "b"])], r"slices, ranges or lists of ints. Got \['a', 'b'\]"),
+        ([(Gaussian(), [0, 2])], "no column 2"),
+    ],
+)
+def test_bad_parts_are_named(parts, message):
+    with pytest.raises(ValueError, match=message):
+        built(Mixed(parts))
+
+
+def test_mixed_clones_and_scales_by_its_parts():
+    mixed = Mixed([(Gaussian(), [0, -1]), (Poisson(), slice(1, 3))])
+    again = clone(mixed)
+    assert again.parts[0][0] is not mixed.parts[0][0]
+    modes = mixed.scale_modes("auto", 4)
+    assert [(list(columns), mode) for columns, mode in modes] == [
+        ([0, 3], "feature"),
+        ([1, 2], None),
+    ]
+    assert not mixed.scalable
+    assert Mixed([(Gaussian(), [0]), (Gaussian("feature"), [1])]).scalable
+    assert mixed.allow_nan
+
+
+def test_nested_parts_are_those_of_the_columns_they_stand_for():
+    inner = Mixed([(Poisson(), [1]), (Gaussian(0.7), [0])])
+    nested_specification = Mixed([(Bernoulli(), [2]), (inner, [3, 0]), (Gaussian(0.3), [1])])
+    nested = built(nested_specification, np.ones(4))
+    flat = Mixed([(Bernoulli(), [2]), (Poisson(), [0]), (Gaussian(0.7), [3]), (Gaussian(0.3), [1])])
+    x = torch.tensor([[3.0, 0.1, 1.0, -2.0]]).double()
+    output = torch.tensor([[0.3, 0.2, -1.0, 0.5]]).double()
+    expected = built(flat, np.ones(4))
+    torch.testing.assert_close(nested.log_prob(x, output), expected.log_prob(x, output))
+    torch.testing.assert_close(nested.mean(output), expected.mean(output))
+    with pytest.raises(ValueError, match="Got -2 in column 0"):
+        nested_specification.check_support(np.array([[-2.0, 0.1, 1.0, 0.0]]))
+
+
+@pytest.fixture
+def table(rng):
+    """Numbers, a feature of three categories, a binary one, one of four, two of them rare."""
+    rare = rng.choice(["a", "b", "c", "d"], p=[0.5, 0.4, 0.05, 0.05], size=200)
+    return np.column_stack(
+        [rng.normal(size=(200, 2)), rng.choice([0, 1, 2], 200), rng.choice([0, 1], 200), rare]
+    ).astype(object)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (
+            [("number", StandardScaler(), [0, 1]), ("kind", OneHotEncoder(), [2, 3, 4])],
+            "[(Gaussian(), 0, 2), (Categorical(sizes=(3, 2, 4)), 2, 11)]",
+        ),
+        (
+            [("kind", OneHotEncoder(drop="if_binary"), [2, 3, 4]), ("number", "passthrough", [0])],
+            "[(Categorical(sizes=(3,)), 0, 3), (Bernoulli(), 3, 4), "
+            "(Categorical(sizes=(4,)), 4, 8), (Gaussian(), 8, 9)]",
+        ),
+        (
+            [
+                ("none", "drop", [2]),
+                ("no", StandardScaler(), []),
+                ("kind", make_pipeline(OneHotEncoder(min_frequency=0.2)), [4, 2]),
+            ],
+            "[(Categorical(sizes=(3, 3)), 0, 6), (Gaussian(), 6, 9)]",
+        ),
+    ],
+)
+def test_layout_of_a_column_transformer(steps, expected, table):
+    encoder = ColumnTransformer(steps, remainder="passthrough" if len(steps) == 3 else "drop")
+    X = encoder.fit_transform(table)
+    mixed = Mixed.from_column_transformer(encoder)
+    parts = [f"({likelihood}, {c.start}, {c.stop})" for likelihood, c in mixed.parts]
+    assert f"[{', '.join(parts)}]" == expected
+    X = np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=float)
+    mixed.check_support(X)
+    assert mixed.build(*np.ones((3, X.shape[1]))).mean(torch.zeros(1, X.shape[1])).isfinite().all()
+
+
+@pytest.mark.parametrize("drop", ["first", ["0", "0", "a"]])
+def test_encoders_that_drop_categories_are_refused(drop, table):
+    encoder = ColumnTransformer([("kind", OneHotEncoder(drop=drop), [2, 3, 4])])
+    table[:, 2:4] = table[:, 2:4].astype(str)
+    with pytest.raises(ValueError, match=r"OneHotEncoder 'kind' drops a category.*Use drop=None"):
+        Mixed.from_column_transformer(encoder.fit(table))
+
+
+def test_a_column_transformer_must_be_fitted():
+    with pytest.raises(NotFittedError):
+        Mixed.from_column_transformer(ColumnTransformer([("n", "passthrough", [0])]))

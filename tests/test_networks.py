@@ -1,37 +1,99 @@
 """Laws of the networks, and of the start that makes them principal component analysis."""
 
+import copy
+import inspect
 import itertools
 import math
+import pickle
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
+from sklearn_wiseale import WiSEALETransformer, networks
+from sklearn_wiseale._checkpoint import Checkpoint
 from sklearn_wiseale._data import Scaling
 from sklearn_wiseale._start import build_module, column_scaling
 from sklearn_wiseale._statistics import Moments, principal_axes
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from sklearn_wiseale.networks import MLP, NETWORKS
+from sklearn_wiseale.networks import MLP, NETWORKS, Conv, Modules, Network
 from sklearn_wiseale.objectives import Posterior
 from sklearn_wiseale.objectives._aggregate import aggregate_kl_bound
 
 ACTIVATIONS = ["silu", "relu", "gelu", "tanh", "elu"]
+
+
+class Encoder(nn.Module):
+    """A class as Modules takes it."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_features, 8), nn.Tanh())
+        self.mean, self.log_var = nn.Linear(8, n_components), nn.Linear(8, n_components)
+
+    def forward(self, x):
+        hidden = self.layers(x)
+        return torch.cat([self.mean(hidden), self.log_var(hidden)], dim=1)
+
+
+class LinearStart(nn.Linear):
+    """A module that takes part in the start as principal component analysis."""
+
+    def start_linear(self, weight, bias):
+        with torch.no_grad():
+            self.weight.copy_(weight)
+            self.bias.copy_(bias)
+
+
+def linear_encoder(n_features, n_components):
+    return LinearStart(n_features, 2 * n_components)
+
+
+def decoder(n_components, n_outputs):
+    return nn.Sequential(nn.Linear(n_components, 8), nn.Tanh(), nn.Linear(8, n_outputs))
+
+
 WITH_SKIP = [
     MLP(hidden=(6, 4)),
     MLP(hidden=[5]),
     MLP(hidden=()),
     MLP(hidden=(6, 4), dropout=0.5),
     *(MLP(hidden=(4,), activation=activation) for activation in ACTIVATIONS),
+    Conv(image_shape=(1, 8, 8)),
+    Conv(image_shape=(3, 9, 8), channels=(4, 6)),
+    Conv(image_shape=[2, 8, 11], channels=[1], activation="tanh"),
+    Modules(encoder=linear_encoder, decoder=LinearStart),
 ]
-WITHOUT_SKIP = [MLP(hidden=(6, 4), linear_skip=False), MLP(hidden=np.array([5]), linear_skip=False)]
-CASES = WITH_SKIP + WITHOUT_SKIP
+WITHOUT_SKIP = [
+    MLP(hidden=(6, 4), linear_skip=False),
+    MLP(hidden=np.array([5]), linear_skip=False),
+    Conv(image_shape=(2, 8, 9), channels=np.array([3, 2]), linear_skip=False),
+]
+#: Networks that have no ``start_linear``.
+AS_GIVEN = [Modules(encoder=Encoder, decoder=decoder)]
+CASES = WITH_SKIP + WITHOUT_SKIP + AS_GIVEN
 
 each_network = pytest.mark.parametrize("network", CASES, ids=repr)
 each_with_skip = pytest.mark.parametrize("network", WITH_SKIP, ids=repr)
 pytestmark = pytest.mark.usefixtures("float64_modules")
+
+
+def sizes(network):
+    """Features and outputs for which a case is built."""
+    n_pixels = math.prod(getattr(network, "image_shape", ()))
+    return (n_pixels, 2 * n_pixels) if isinstance(network, Conv) else (7, 11)
+
+
+def built(network):
+    """Encoder and decoder of three components."""
+    n_features, n_outputs = sizes(network)
+    return network.build(n_features, 3, n_outputs)
 
 
 def rows_of(n, n_features, seed=0):
@@ -47,20 +109,23 @@ def linear_map(n_in, n_out, seed=0):
 
 
 def test_every_public_network_has_a_case():
-    assert {type(case) for case in CASES} == set(NETWORKS.values())
+    public = [getattr(networks, name) for name in networks.__all__]
+    classes = {c for c in public if inspect.isclass(c) and issubclass(c, Network)} - {Network}
+    assert {type(case) for case in CASES} == classes >= set(NETWORKS.values())
 
 
 @each_network
 def test_encoder_gives_two_numbers_a_component_and_decoder_the_outputs(network):
-    encoder, decoder = network.build(7, 3, 11)
-    assert encoder(rows_of(5, 7)).shape == (5, 6)
-    assert decoder(rows_of(5, 3)).shape == (5, 11)
+    n_features, n_outputs = sizes(network)
+    encoder, decoder = built(network)
+    assert encoder(rows_of(5, n_features)).shape == (5, 6)
+    assert decoder(rows_of(5, 3)).shape == (5, n_outputs)
 
 
 @each_network
 def test_build_leaves_the_specification_as_it_was(network):
     params, text = network.get_params(), repr(network)
-    network.build(7, 3, 11)
+    built(network)
     assert all(network.get_params()[name] is value for name, value in params.items())
     assert repr(network) == text
     assert repr(clone(network)) == text
@@ -68,7 +133,7 @@ def test_build_leaves_the_specification_as_it_was(network):
 
 @each_network
 def test_each_build_is_a_network_of_its_own(network):
-    parts = [*network.build(7, 3, 11), *network.build(7, 3, 11)]
+    parts = [*built(network), *built(network)]
     parameters = [id(p) for part in parts for p in part.parameters()]
     assert len(parameters) == len(set(parameters))
 
@@ -78,7 +143,7 @@ def test_the_seed_decides_the_weights(network):
     def weights(seed):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            parts = network.build(7, 3, 11)
+            parts = built(network)
         return torch.cat([p.detach().ravel() for part in parts for p in part.parameters()])
 
     assert torch.equal(weights(0), weights(0))
@@ -87,51 +152,74 @@ def test_the_seed_decides_the_weights(network):
 
 @each_network
 def test_rows_are_mapped_one_by_one(network):
-    x = rows_of(6, 7)
-    encoder = network.build(7, 3, 11)[0].eval()
-    one_by_one = torch.cat([encoder(row[None]) for row in x])
-    torch.testing.assert_close(encoder(x), one_by_one, rtol=1e-12, atol=1e-12)
+    for part, n_in in zip(built(network), (sizes(network)[0], 3), strict=True):
+        x = rows_of(6, n_in)
+        part.eval()
+        one_by_one = torch.cat([part(row[None]) for row in x])
+        torch.testing.assert_close(part(x), one_by_one, rtol=1e-12, atol=1e-12)
 
 
 @each_with_skip
 def test_started_network_is_the_linear_map(network):
-    encoder, decoder = network.build(7, 3, 11)
-    for part, n_in, n_out in ((encoder, 7, 6), (decoder, 3, 11)):
+    n_features, n_outputs = sizes(network)
+    encoder, decoder = built(network)
+    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
         weight, bias = linear_map(n_in, n_out)
         part.start_linear(weight, bias)
         x = 100 * rows_of(5, n_in)
         for mode in (True, False):  # dropout changes nothing either
             output = part.train(mode)(x)
-            torch.testing.assert_close(output, x @ weight.T + bias, rtol=1e-13, atol=1e-12)
+            torch.testing.assert_close(output, x @ weight.T + bias, rtol=1e-12, atol=1e-11)
 
 
 @each_network
 def test_started_network_learns_with_every_parameter(network):
-    encoder, _ = network.build(7, 3, 11)
-    encoder.start_linear(*linear_map(7, 6))
-    encoder.eval()
-    x, target = rows_of(50, 7), rows_of(50, 6, seed=1).square()
-    optimizer = torch.optim.SGD(encoder.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(2):  # the layers before a last one of zeros have a gradient after one step
-        loss = (encoder(x) - target).square().mean()
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[1] < losses[0]
-    assert all(parameter.grad.abs().max() > 0 for parameter in encoder.parameters())
+    n_features, n_outputs = sizes(network)
+    encoder, decoder = built(network)
+    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
+        if hasattr(part, "start_linear"):
+            part.start_linear(*linear_map(n_in, n_out))
+        part.eval()
+        x, target = rows_of(50, n_in), rows_of(50, n_out, seed=1).square()
+        optimizer = torch.optim.SGD(part.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(2):  # the layers before a last one of zeros have a gradient after one step
+            loss = (part(x) - target).square().mean()
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert losses[1] < losses[0]
+        assert all(parameter.grad.abs().max() > 0 for parameter in part.parameters())
+
+
+@each_network
+def test_outputs_are_finite_in_both_precisions(network):
+    for dtype in (torch.float32, torch.float64):
+        for part, n_in in zip(built(network), (sizes(network)[0], 3), strict=True):
+            output = part.to(dtype)(100 * rows_of(5, n_in).to(dtype))
+            assert output.dtype == dtype
+            assert torch.isfinite(output).all()
+
+
+@each_network
+def test_clone_has_the_same_hash(network):
+    assert joblib.hash(clone(network)) == joblib.hash(network) == joblib.hash(clone(network))
+    assert joblib.hash(pickle.loads(pickle.dumps(network))) == joblib.hash(network)
 
 
 @pytest.mark.parametrize("network", WITHOUT_SKIP, ids=repr)
 def test_without_skip_the_start_is_the_bias(network):
-    encoder, _ = network.build(7, 3, 11)
-    x = rows_of(5, 7)
-    weight, bias = linear_map(7, 6)
-    encoder.start_linear(weight, torch.zeros(6))
-    at_zero = encoder(x)
-    encoder.start_linear(weight, bias)
-    torch.testing.assert_close(encoder(x) - at_zero, bias.expand(5, 6), rtol=1e-12, atol=1e-12)
+    n_features, n_outputs = sizes(network)
+    encoder, decoder = built(network)
+    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
+        x = rows_of(5, n_in)
+        weight, bias = linear_map(n_in, n_out)
+        part.start_linear(weight, torch.zeros(n_out))
+        at_zero = part(x)
+        part.start_linear(weight, bias)
+        expected = bias.expand(5, n_out)
+        torch.testing.assert_close(part(x) - at_zero, expected, rtol=1e-12, atol=1e-12)
 
 
 def second_difference(part, n_in):
@@ -200,6 +288,438 @@ def test_bad_parameters_are_named(params, allowed):
     with pytest.raises(ValueError, match=f"'{name}' parameter of MLP must.*{allowed}") as error:
         MLP(**params).build(7, 3, 11)
     assert f"Got {value!r} instead" in str(error.value)
+
+
+# images ---------------------------------------------------------------------------------------
+
+IMAGE_SHAPES = [
+    *((1, 8, 8), (3, 8, 8), (1, 9, 9), (1, 8, 31), (2, 17, 8), (3, 12, 21)),
+    *((1, 28, 28), (3, 32, 32), (1, 33, 47), (3, 64, 64)),
+]
+
+
+@pytest.mark.parametrize("image_shape", IMAGE_SHAPES, ids=str)
+def test_conv_maps_images_of_every_size(image_shape):
+    n_pixels = math.prod(image_shape)
+    encoder, decoder = Conv(image_shape=image_shape).build(n_pixels, 2, n_pixels)
+    assert encoder(rows_of(2, n_pixels)).shape == (2, 4)
+    assert decoder(rows_of(2, 2)).shape == (2, n_pixels)
+
+
+def conv_layers(part):
+    return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)]
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "smallest"),
+    [
+        (8, (32,), 4),
+        (15, (32, 64), 4),
+        (28, (32, 64), 7),
+        (29, (32, 64, 128), 4),
+        (64, (32, 64, 128, 128), 4),
+        (96, (32, 64, 128, 128), 6),
+    ],
+)
+def test_auto_channels_halve_until_few_pixels_are_left(side, channels, smallest):
+    image_shape = (1, side, 2 * side)
+    encoder, decoder = Conv(image_shape=image_shape).build(2 * side**2, 2, 2 * side**2)
+    assert tuple(layer.out_channels for layer in conv_layers(encoder)) == channels
+    shapes = []
+    for layer in conv_layers(encoder) + conv_layers(decoder)[:1]:
+        layer.register_forward_hook(lambda layer, x, output: shapes.append(output.shape[2]))
+    encoder(rows_of(1, 2 * side**2))
+    assert shapes[-1] == smallest
+    assert conv_layers(decoder)[0].in_channels == channels[-1]
+
+
+def test_decoder_has_the_sizes_of_the_encoder_in_reverse():
+    network = Conv(image_shape=(2, 13, 22), channels=(3, 4, 5), linear_skip=False)
+    encoder, decoder = network.build(572, 2, 572)
+    seen = {}
+    for name, part in (("down", encoder), ("up", decoder)):
+        seen[name] = []
+        for layer in conv_layers(part):
+            layer.register_forward_hook(
+                lambda layer, x, y, sizes=seen[name]: sizes.append(tuple(y.shape[2:]))
+            )
+    encoder(rows_of(1, 572))
+    decoder(rows_of(1, 2))
+    assert seen["down"] == [(7, 11), (4, 6), (2, 3)]
+    assert seen["up"] == [(4, 6), (7, 11), (13, 22), (13, 22)]
+
+
+def test_rows_are_images_in_c_order():
+    """A pixel of a row reaches the codes through those of the first map that are beside it."""
+    network = Conv(image_shape=(2, 9, 12), channels=(1,), linear_skip=False)
+    encoder, _ = network.build(216, 2, 216)
+    maps = []
+    conv_layers(encoder)[0].register_forward_hook(lambda layer, x, y: maps.append(y))
+    image = torch.zeros(2, 9, 12)
+    encoder(image.reshape(1, -1))
+    image[1, 4, 6] = 1.0
+    encoder(image.reshape(1, -1))
+    assert (maps[1] - maps[0])[0, 0].nonzero().tolist() == [[2, 3]]
+
+
+def test_maps_of_several_numbers_a_pixel_come_one_after_the_other():
+    """The same weights for the second half of the maps give the same second half of outputs."""
+    _, decoder = Conv(image_shape=(3, 8, 9), channels=(4,), linear_skip=False).build(216, 2, 432)
+    last = conv_layers(decoder)[-1]
+    with torch.no_grad():
+        last.weight[3:] = last.weight[:3]
+    output = decoder(rows_of(4, 2))
+    assert output.std() > 0
+    torch.testing.assert_close(output[:, :216], output[:, 216:], rtol=0, atol=1e-14)
+
+
+def test_conv_has_the_gradient_of_its_function():
+    network = Conv(image_shape=(1, 8, 9), channels=(2,), linear_skip=False)
+    encoder, decoder = network.build(72, 1, 72)
+    assert torch.autograd.gradcheck(encoder, rows_of(1, 72).requires_grad_())
+    assert torch.autograd.gradcheck(decoder, rows_of(1, 1).requires_grad_())
+
+
+def test_rows_in_chunks_are_mapped_as_all_at_once():
+    parts = Conv(image_shape=(3, 64, 64), linear_skip=False).build(12288, 2, 12288)
+    for part, n_in in zip(parts, (12288, 2), strict=True):
+        assert part.chunk == 128
+        x = rows_of(5, n_in)
+        at_once = part(x).detach()
+        part.chunk, lengths = 2, []
+        part.layers.register_forward_hook(lambda layer, args, y, n=lengths: n.append(len(y)))
+        with torch.no_grad():
+            torch.testing.assert_close(part(x), at_once, rtol=1e-12, atol=1e-12)
+        assert lengths == [2, 2, 1]
+
+
+def test_activations_stay_small():
+    """What a step on 64 x 64 pixels in colour keeps for its backward pass, float32, a batch of 128.
+
+    Two rows stand for the batch.
+    """
+    held = 0
+
+    def count(tensor):
+        nonlocal held
+        held += tensor.numel() * (tensor.shape[0] == 2)
+        return tensor
+
+    encoder, decoder = Conv(image_shape=(3, 64, 64)).build(12288, 16, 12288)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        decoder(encoder(rows_of(2, 12288))[:, :16])
+    assert 4 * 64 * held < 400 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("params", "allowed"),
+    [
+        ({"image_shape": 64}, "array-like"),
+        ({"image_shape": None}, "array-like"),
+        ({"image_shape": "digits"}, "array-like"),
+        ({"image_shape": (8, 8)}, "three integers >= 1: channels, height, width"),
+        ({"image_shape": (1, 1, 8, 8)}, "three integers >= 1: channels, height, width"),
+        ({"image_shape": (1, 8.0, 8)}, "three integers"),
+        ({"image_shape": (0, 8, 8)}, "three integers >= 1"),
+        ({"image_shape": (True, 8, 8)}, "three integers >= 1"),
+        ({"image_shape": (1, 7, 8)}, "height and width >= 8"),
+        ({"image_shape": (8, 8, 1)}, "height and width >= 8"),
+        ({"image_shape": (3, 8, 8)}, "multiply to the number of features, 64"),
+        ({"channels": ()}, "'auto' or a sequence of one or more integers >= 1"),
+        ({"channels": (8, 0)}, "integers >= 1"),
+        ({"channels": (8.5,)}, "integers >= 1"),
+        ({"channels": "many"}, "'auto'"),
+        ({"channels": 8}, "'auto'"),
+        ({"channels": (2, 2, 2, 2)}, "at most 3 stages for images of 8 x 8 pixels"),
+        ({"activation": "sine"}, "'silu'"),
+        ({"linear_skip": "yes"}, "'bool'"),
+    ],
+)
+def test_bad_parameters_of_conv_are_named(params, allowed):
+    name, value = next(iter(params.items()))
+    network = Conv(**{"image_shape": (1, 8, 8)} | params)
+    with pytest.raises(ValueError, match=f"'{name}' parameter of Conv must.*{allowed}") as error:
+        network.build(64, 3, 64)
+    assert f"Got {value!r} instead" in str(error.value)
+
+
+def test_conv_takes_as_many_stages_as_there_are_sides_to_halve():
+    encoder, decoder = Conv(image_shape=(1, 8, 9), channels=(2, 2, 2)).build(72, 1, 72)
+    assert encoder(rows_of(2, 72)).shape == (2, 2)
+    assert decoder(rows_of(2, 1)).shape == (2, 72)
+
+
+def test_outputs_that_make_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"192 outputs or a whole multiple.* asks for 200\."):
+        Conv(image_shape=(3, 8, 8)).build(192, 2, 200)
+    with pytest.raises(ValueError, match=r"features, 65\. Got \(1, 8, 8\).*makes 64\."):
+        Conv(image_shape=(1, 8, 8)).build(65, 2, 65)
+
+
+# the user's modules ---------------------------------------------------------------------------
+
+
+def with_norm(n_in, n_out):
+    """A module with buffers that a forward pass in training mode changes."""
+    return nn.Sequential(nn.Linear(n_in, 5), nn.BatchNorm1d(5), nn.Linear(5, n_out))
+
+
+class Counter(nn.Linear):
+    """A module with a buffer that every forward pass changes."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+def test_instances_are_copied_and_start_every_build_as_they_are():
+    network = Modules(encoder=with_norm(7, 6), decoder=Counter(3, 11))
+    given = {
+        name: copy.deepcopy(value.state_dict()) for name, value in network.get_params().items()
+    }
+    for _ in range(2):
+        for name, part in zip(("encoder", "decoder"), built(network), strict=True):
+            assert part is not getattr(network, name)
+            assert part.training
+            for state in (part.state_dict(), getattr(network, name).state_dict()):
+                assert all(torch.equal(state[key], value) for key, value in given[name].items())
+            with torch.no_grad():
+                for parameter in part.parameters():
+                    parameter += 1
+
+
+def test_training_mode_is_left_as_it_was():
+    encoder = with_norm(7, 6)
+    encoder[1].eval()
+    part, _ = built(Modules(encoder=encoder, decoder=decoder))
+    assert [layer.training for layer in part.modules()] == [True, True, False, True]
+    part, _ = built(Modules(encoder=lambda n, k: nn.LazyLinear(2 * k), decoder=decoder))
+    assert part.training
+    assert part.weight.shape == (6, 7)
+
+
+def test_a_function_that_returns_one_module_gives_copies():
+    module = nn.Linear(7, 6)
+    network = Modules(encoder=lambda n, k: module, decoder=decoder)
+    parts = [built(network)[0], built(network)[0]]
+    assert parts[0] is not parts[1]
+    assert module not in parts
+
+
+def test_layers_that_share_weights_share_them_in_copies():
+    encoder = nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 6))
+    encoder[1].weight = encoder[0].weight
+    network = pickle.loads(pickle.dumps(clone(Modules(encoder=encoder, decoder=decoder))))
+    part, _ = built(network)
+    assert part[1].weight is part[0].weight
+
+
+class Recurrent(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.layer = nn.GRU(n_features, 2 * n_components, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x[:, None])[0][:, 0]
+
+
+def local_class():
+    class Local(nn.Linear):
+        def __init__(self, n_features, n_components):
+            super().__init__(n_features, 2 * n_components)
+
+    return Local
+
+
+ENCODERS = {
+    "class": lambda: Encoder,
+    "function": lambda: linear_encoder,
+    "lambda": lambda: lambda n, k: nn.Linear(n, 2 * k),
+    "local class": local_class,
+    "instance": lambda: nn.Linear(7, 6),
+    "instance of a local class": lambda: local_class()(7, 3),
+    "bfloat16": lambda: nn.Linear(7, 6).to(torch.bfloat16),
+    "buffers": lambda: with_norm(7, 6),
+    "recurrent": lambda: Recurrent(7, 3),
+    "lazy": lambda: nn.LazyLinear(6),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_modules_survive_clone_and_pickle(kind):
+    network = Modules(encoder=ENCODERS[kind](), decoder=decoder)
+    copies = [clone(network), pickle.loads(pickle.dumps(network)), copy.deepcopy(network)]
+    assert len({joblib.hash(each) for each in [network, *copies]}) == 1
+    assert "Modules(" in repr(network)
+    for each in copies:
+        if not isinstance(network.encoder, nn.Module):
+            assert built(each)[0](rows_of(5, 7)).shape == (5, 6)
+            continue
+        first, second = network.encoder.state_dict(), each.encoder.state_dict()
+        assert list(first) == list(second)
+        for value, again in zip(first.values(), second.values(), strict=True):
+            if not nn.parameter.is_lazy(value):
+                assert value.dtype == again.dtype
+                assert torch.equal(value, again)
+        assert built(each)[0].double().eval()(rows_of(5, 7)).shape == (5, 6)
+
+
+def test_other_weights_have_another_hash():
+    modules = [nn.Linear(7, 6), nn.Linear(7, 6)]
+    hashes = {joblib.hash(Modules(encoder=module, decoder=decoder)) for module in modules}
+    assert len(hashes) == 2
+
+
+class Failing(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("out of ideas")
+
+
+class Pair(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"encoder": 3}, ValueError, "'encoder' parameter of Modules must be.*Got 3 instead"),
+        ({"decoder": "mlp"}, ValueError, "'decoder' parameter of Modules must be.*Got 'mlp'"),
+        ({"encoder": max}, TypeError, "'encoder' of Modules must be a torch.nn.Module.*max.* 7"),
+        ({"encoder": lambda n: n}, ValueError, "'encoder'.*could not be made by <lambda>.7, 3."),
+        ({"encoder": nn.ReLU}, ValueError, "'encoder'.*could not be made by ReLU.*TypeError"),
+        (
+            {"encoder": nn.Linear(7, 3)},
+            ValueError,
+            r"'encoder' of Modules must map \(n, 7\) to \(n, 6\): means beside log-variances of "
+            r"3 components\. Got \(n, 3\)\.",
+        ),
+        (
+            {"decoder": nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (1, 2, 4)))},
+            ValueError,
+            r"'decoder' of Modules must map \(n, 3\) to \(n, 11\).*Got \(n, 1, 2, 4\)",
+        ),
+        ({"encoder": nn.Flatten(0)}, ValueError, r"Got \(14,\) for n = 2"),
+        ({"encoder": Pair(7, 6)}, ValueError, "Got tuple, which is no tensor"),
+        (
+            {"encoder": nn.Linear(8, 6)},
+            ValueError,
+            r"'encoder' of Modules failed on rows of shape \(2, 7\): RuntimeError: mat1",
+        ),
+        ({"decoder": Failing()}, ValueError, r"'decoder'.*\(2, 3\): RuntimeError: out of ideas"),
+    ],
+)
+def test_modules_that_do_not_fit_are_named(params, error, message):
+    network = Modules(**{"encoder": Encoder, "decoder": decoder} | params)
+    with pytest.raises(error, match=message):
+        built(network)
+
+
+def test_the_error_of_a_module_is_the_cause():
+    with pytest.raises(ValueError, match="'encoder'") as error:
+        built(Modules(encoder=Failing(), decoder=decoder))
+    assert str(error.value.__cause__) == "out of ideas"
+
+
+# in the estimator -----------------------------------------------------------------------------
+
+DIGITS = load_digits().data[:300]
+FITTED = {
+    "mlp": MLP(hidden=(8,)),
+    "conv": Conv(image_shape=(1, 8, 8), channels=(4,)),
+    "classes": Modules(encoder=Encoder, decoder=nn.Linear),
+    "functions": Modules(encoder=linear_encoder, decoder=decoder),
+    "lambdas": Modules(
+        encoder=lambda n, k: nn.Linear(n, 2 * k), decoder=lambda k, n: nn.Linear(k, n)
+    ),
+    "instances": Modules(encoder=with_norm(64, 4).float(), decoder=nn.Linear(2, 64).float()),
+}
+each_fitted = pytest.mark.parametrize("name", FITTED)
+
+
+def estimator(name, **params):
+    settings = {"max_epochs": 2, "batch_size": 64, "scale": "global", "random_state": 0}
+    return WiSEALETransformer(network=FITTED[name], **settings | params)
+
+
+@each_fitted
+def test_fit_is_repeatable_and_survives_pickle_and_clone(name):
+    model = estimator(name).fit(DIGITS)
+    codes = model.transform(DIGITS)
+    assert codes.shape == (300, 2)
+    assert np.isfinite(model.inverse_transform(codes)).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(DIGITS), codes)
+    np.testing.assert_array_equal(clone(model).fit(DIGITS).transform(DIGITS), codes)
+    np.testing.assert_array_equal(model.fit(DIGITS).transform(DIGITS), codes)
+
+
+@each_fitted
+def test_training_goes_on(name):
+    model = estimator(name).partial_fit(DIGITS[:150])
+    before = model.transform(DIGITS)
+    model = pickle.loads(pickle.dumps(model.partial_fit(DIGITS[150:]))).partial_fit(DIGITS)
+    assert model.n_samples_seen_ == 600
+    assert not np.array_equal(model.transform(DIGITS), before)
+    going_on = estimator(name, warm_start=True, max_epochs=1).fit(DIGITS).fit(DIGITS)
+    assert len(going_on.history_) == 2
+
+
+@each_fitted
+def test_precision_is_the_estimators(name):
+    model = estimator(name, precision="float64", max_epochs=1).fit(DIGITS)
+    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float64}
+    assert model.transform(DIGITS).dtype == np.float64
+
+
+def test_other_modules_are_refused_while_training_goes_on():
+    model = estimator("instances").partial_fit(DIGITS)
+    model.set_params(network__decoder=nn.Linear(2, 64))
+    with pytest.raises(ValueError, match="'network' parameter of WiSEALETransformer must stay"):
+        model.partial_fit(DIGITS)
+
+
+def test_search_reaches_the_parameters_of_networks():
+    grid = [
+        {"network": [FITTED["conv"]], "network__channels": [(4,), "auto"]},
+        {"network": [FITTED["instances"], FITTED["lambdas"]]},
+        {"network": [FITTED["classes"]], "network__decoder": [nn.Linear, decoder]},
+    ]
+    search = GridSearchCV(estimator("mlp", max_epochs=1), grid, cv=2, error_score="raise")
+    search.fit(DIGITS)
+    assert len(search.cv_results_["params"]) == 6
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("name", ["conv", "instances", "functions"])
+def test_killed_fit_goes_on(name, tmp_path, monkeypatch):
+    """With equal weights elsewhere in memory, as a new process has them."""
+    whole = estimator(name).fit(DIGITS)
+    first = estimator(name, checkpoint=tmp_path)
+    second = pickle.loads(pickle.dumps(first))
+    write, n_written = Checkpoint.write, 0
+
+    def write_and_die(self, *args):
+        nonlocal n_written
+        write(self, *args)
+        n_written += 1
+        if n_written == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "write", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(DIGITS)
+    second.fit(DIGITS)
+    assert n_written == 2  # of two epochs, one was left
+    np.testing.assert_array_equal(second.transform(DIGITS), whole.transform(DIGITS))
+
+
+def test_number_of_features_and_of_pixels_must_agree():
+    with pytest.raises(ValueError, match=r"features, 63\. Got \(1, 8, 8\) instead.*makes 64"):
+        estimator("conv").fit(DIGITS[:, :63])
 
 
 # the start ------------------------------------------------------------------------------------
@@ -275,7 +795,8 @@ def test_noise_starts_at_the_mean_squared_residual_over_draws(mode, noise, n_com
 
 @pytest.mark.parametrize("network", CASES, ids=repr)
 def test_every_network_has_a_start_of_finite_loss(network):
-    module, x = started(table(), 3, network=network)
+    X = np.random.RandomState(0).standard_normal((60, sizes(network)[0])) + 5
+    module, x = started(X, 3, network=network)
     posterior = module.encode(x)
     output = module.decoder(posterior.mean)
     assert torch.isfinite(aggregate_kl_bound(posterior, "jensen"))

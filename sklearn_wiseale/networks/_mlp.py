@@ -1,9 +1,4 @@
-"""Networks: the encoder and the decoder.
-
-A network is a specification whose ``build`` returns the pair; the encoder maps scaled rows to
-``(n, 2 * n_components)``, means beside log-variances, the decoder maps codes to ``n_outputs``
-numbers a row, which the likelihood reads.
-"""
+"""Multilayer perceptrons beside a linear skip."""
 
 from __future__ import annotations
 
@@ -15,31 +10,9 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from ._parts import Part
+from ._base import ACTIVATIONS, Network
 
-__all__ = ["MLP", "NETWORKS", "Network", "SkipMLP"]
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "silu": nn.SiLU,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-}
-
-
-class Network(Part):
-    """Base of all networks: a specification of encoder and decoder."""
-
-    def build(
-        self, n_features: int, n_components: int, n_outputs: int
-    ) -> tuple[nn.Module, nn.Module]:
-        """Return encoder and decoder, freshly initialised.
-
-        Both have a method ``start_linear(weight, bias)``, or lack it: with it the module becomes
-        the linear map of that ``weight`` (out, in) and ``bias`` (out,), from where it learns.
-        """
-        raise NotImplementedError
+__all__ = ["MLP", "SkipMLP"]
 
 
 class MLP(Network):
@@ -71,7 +44,7 @@ class MLP(Network):
 
     _parameter_constraints: dict[str, list[Any]] = {
         "hidden": ["array-like"],
-        "activation": [StrOptions(set(_ACTIVATIONS))],
+        "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_skip": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
     }
@@ -119,7 +92,7 @@ class SkipMLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in zip([n_in, *widths], widths, strict=False):
-            layers += [nn.Linear(before, width), _ACTIVATIONS[spec.activation]()]
+            layers += [nn.Linear(before, width), ACTIVATIONS[spec.activation]()]
             if spec.dropout:
                 layers.append(nn.Dropout(spec.dropout))
         self.skip = nn.Linear(n_in, n_out) if spec.linear_skip else None
@@ -146,7 +119,3 @@ class SkipMLP(nn.Module):
             self.skip.bias.copy_(bias)
         elif self.last is not None:
             self.last.bias.copy_(bias)
-
-
-#: What the strings accepted by ``WiSEALETransformer(network=...)`` stand for.
-NETWORKS: dict[str, type[Network]] = {"mlp": MLP}

@@ -1,0 +1,230 @@
+"""The user's own torch modules."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import torch
+from torch import Tensor, nn
+
+from ._base import Network
+
+__all__ = ["Modules"]
+
+
+class Modules(Network):
+    """Encoder and decoder of your own.
+
+    Each is a torch module, a class of them, or a function that returns one. An instance is copied
+    and never trained itself, so that every fit starts from its weights. A class or function is
+    called as ``encoder(n_features, n_components)`` and ``decoder(n_components, n_outputs)``.
+
+    Parameters
+    ----------
+    encoder : nn.Module or callable
+        Maps scaled rows (n, n_features) to (n, 2 * n_components): means, then log-variances.
+
+    decoder : nn.Module or callable
+        Maps codes (n, n_components) to (n, n_outputs), which the likelihood reads: means with the
+        Gaussian, logits with the Bernoulli. Outputs are unbounded.
+
+    Notes
+    -----
+    Weights are converted to the estimator's ``precision``. Encoder and decoder are copied one by
+    one: what they share is not shared afterwards.
+
+    A module with a method ``start_linear(weight, bias)`` is told the linear map that makes the
+    start principal component analysis; without it, training starts from the weights as they are.
+
+    To pickle a fitted estimator, define the classes of its modules at the top of a file that can
+    be imported.
+
+    Instances that are scripted, traced or parametrised (``spectral_norm``) can be fitted, but
+    training cannot go on by ``partial_fit``, ``warm_start`` or a checkpoint: torch
+    pickles them in no comparable form. Give a function that makes them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from torch import nn
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> from sklearn_wiseale.networks import Modules
+    >>> def encoder(n_features, n_components):
+    ...     return nn.Sequential(
+    ...         nn.Linear(n_features, 32), nn.ReLU(), nn.Linear(32, 2 * n_components)
+    ...     )
+    >>> def decoder(n_components, n_outputs):
+    ...     return nn.Sequential(nn.Linear(n_components, 32), nn.ReLU(), nn.Linear(32, n_outputs))
+    >>> network = Modules(encoder=encoder, decoder=decoder)
+    >>> reducer = WiSEALETransformer(network=network, max_epochs=5, random_state=0)
+    >>> reducer.fit_transform(load_wine().data).shape
+    (178, 2)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "encoder": [nn.Module, callable],
+        "decoder": [nn.Module, callable],
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module | Callable[[int, int], nn.Module],
+        decoder: nn.Module | Callable[[int, int], nn.Module],
+    ) -> None:
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def build(
+        self, n_features: int, n_components: int, n_outputs: int
+    ) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder: copies of instances, or what is called anew.
+
+        Raises
+        ------
+        TypeError
+            If a callable does not return a torch module.
+
+        ValueError
+            If a module fails, or its output has not the shape that is needed.
+        """
+        self.check_parameters()
+        encoder = _made("encoder", self.encoder, n_features, n_components)
+        decoder = _made("decoder", self.decoder, n_components, n_outputs)
+        meaning = f"means beside log-variances of {n_components} components"
+        _check_shape("encoder", encoder, n_features, 2 * n_components, meaning)
+        meaning = "what the likelihood reads"
+        _check_shape("decoder", decoder, n_components, n_outputs, meaning)
+        return encoder, decoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Encoder and decoder in a form that is the same for equal weights, as hashes need it."""
+        return {name: _packed(value) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: _unpacked(value) for name, value in state.items()})
+
+
+def _made(name: str, part: Any, n_in: int, n_out: int) -> nn.Module:
+    """A module that is nobody else's."""
+    if isinstance(part, nn.Module):
+        return copy.deepcopy(part)
+    try:
+        module = part(n_in, n_out)
+    except Exception as error:
+        raise ValueError(
+            f"The '{name}' of Modules could not be made by {_label(part)}({n_in}, {n_out}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"The '{name}' of Modules must be a torch.nn.Module, a class of them or a function "
+            f"that returns one. {_label(part)} returned {module!r}."
+        )
+    # a function may return the same module at each call
+    return module if isinstance(part, type) else copy.deepcopy(module)
+
+
+def _label(part: Any) -> str:
+    return getattr(part, "__name__", None) or repr(part)
+
+
+@torch.no_grad()
+def _check_shape(name: str, module: nn.Module, n_in: int, n_out: int, meaning: str) -> None:
+    """Try a module on two rows, on a copy: a forward pass may change buffers."""
+    lazy = any(nn.parameter.is_lazy(p) for p in module.parameters())
+    # lazy layers get their shape and weights here
+    trial = module if lazy else copy.deepcopy(module).to(torch.get_default_dtype())
+    modes = [(layer, layer.training) for layer in trial.modules()]
+    device = next((p.device for p in trial.parameters()), torch.device("cpu"))
+    try:
+        output = trial.eval()(torch.zeros(2, n_in, device=device))
+    except Exception as error:
+        raise ValueError(
+            f"The '{name}' of Modules failed on rows of shape (2, {n_in}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+    shape = tuple(output.shape) if isinstance(output, Tensor) else None
+    if shape == (2, n_out):
+        return
+    if shape is None:
+        got = f"{type(output).__name__}, which is no tensor"
+    else:
+        got = f"({', '.join(['n', *map(str, shape[1:])])})" if shape[:1] == (2,) else f"{shape}"
+    of_two = "" if shape is None or shape[:1] == (2,) else " for n = 2"
+    raise ValueError(
+        f"The '{name}' of Modules must map (n, {n_in}) to (n, {n_out}): {meaning}. "
+        f"Got {got}{of_two}."
+    )
+
+
+# pickles and hashes -------------------------------------------------------------------------
+#
+# torch writes addresses of memory into the pickle of a tensor, so that a module and its copy
+# would have different hashes: a fit could not go on, and its checkpoint would not be found.
+
+
+class _Values:
+    """A tensor as bytes."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.is_parameter = isinstance(tensor, nn.Parameter)
+        self.requires_grad = tensor.requires_grad
+        self.dtype, self.shape = tensor.dtype, tuple(tensor.shape)
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        self.values = flat.view(torch.uint8).numpy()
+
+    def tensor(self) -> Tensor:
+        """The tensor again, on the CPU."""
+        tensor = torch.tensor(self.values).view(self.dtype).reshape(self.shape)
+        if self.is_parameter:
+            return nn.Parameter(tensor, requires_grad=self.requires_grad)
+        return tensor.requires_grad_(self.requires_grad)
+
+
+class _Packed:
+    """A module whose weights and buffers are ``_Values``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        tensors = [*module.parameters(), *module.buffers()]
+        memo = {id(t): _Values(t) for t in tensors if not nn.parameter.is_lazy(t)}
+        self.module = copy.deepcopy(module, memo)  # deepcopy takes the copy of a tensor from memo
+
+    def restored(self) -> nn.Module:
+        """The module again."""
+        memo: dict[int, Any] = {}
+        for layer in self.module.modules():
+            for value in (layer._parameters | layer._buffers).values():
+                if isinstance(value, _Values) and id(value) not in memo:
+                    memo[id(value)] = value.tensor()
+        return copy.deepcopy(self.module, memo)
+
+
+class _ByValue:
+    """What pickle finds under no importable name, a lambda for instance, as cloudpickle has it."""
+
+    def __init__(self, part: Any) -> None:
+        self.get = joblib.wrap_non_picklable_objects(lambda: part)
+
+
+def _packed(part: Any) -> Any:
+    of_its_own = (torch.jit.ScriptModule, torch.fx.GraphModule)  # copied in their own way
+    if isinstance(part, nn.Module) and not isinstance(part, of_its_own):
+        part = _Packed(part)
+    try:
+        pickle.dumps(part)
+    except Exception:
+        return _ByValue(part)
+    return part
+
+
+def _unpacked(part: Any) -> Any:
+    if isinstance(part, _ByValue):
+        part = part.get()
+    return part.restored() if isinstance(part, _Packed) else part
