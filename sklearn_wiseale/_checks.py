@@ -15,7 +15,15 @@ from .likelihoods import LIKELIHOODS
 from .networks import NETWORKS
 from .objectives import OBJECTIVES
 
-__all__ = ["PARTS", "check_count", "check_parameters", "check_rows", "find_device", "resolve"]
+__all__ = [
+    "PARTS",
+    "check_count",
+    "check_parameters",
+    "check_rows",
+    "find_device",
+    "image_rows",
+    "resolve",
+]
 
 PARTS: dict[str, dict[str, Any]] = {
     "objective": OBJECTIVES,
@@ -132,6 +140,19 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
             "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
         ) from error
     return checked
+
+
+def image_rows(X: Any, network: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """Images (n, C, H, W) as rows, and (C, H, W), where the network takes images; else X, None."""
+    shape = getattr(network, "image_shape", None)
+    if shape is None or getattr(X, "ndim", 2) != 4:
+        return X, None
+    if tuple(X.shape[1:]) != tuple(shape):
+        raise ValueError(
+            f"X must hold images of the network's image_shape={tuple(shape)}, as an array of shape "
+            f"(n_samples, {', '.join(map(str, shape))}), or their rows. Got {tuple(X.shape)}."
+        )
+    return X.reshape(len(X), -1), tuple(shape)
 
 
 def text_columns(X: Any) -> list[str]:

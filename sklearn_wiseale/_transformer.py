@@ -24,7 +24,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import EachEpoch, ProgressBar, with_defaults
 from ._checkpoint import Checkpoint, fingerprint_of
-from ._checks import PARTS, check_count, check_parameters, check_rows, find_device, resolve
+from ._checks import (
+    PARTS,
+    check_count,
+    check_parameters,
+    check_rows,
+    find_device,
+    image_rows,
+    resolve,
+)
 from ._data import Rows, chunk_length, dense, has_missing
 from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
@@ -235,6 +243,7 @@ class WiSEALETransformer(
     }
     _doc_link_module = "sklearn_wiseale"
     _built: dict[str, Any]  # what the fitted state was built from
+    _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
 
     def __init__(
         self,
@@ -315,7 +324,10 @@ class WiSEALETransformer(
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            At least two rows. Sparse matrices are densified batch by batch.
+            At least two rows. Sparse matrices are densified batch by batch. NaN is an entry that
+            was not observed: it counts for nothing. With ``network=Conv(...)`` also images of
+            shape (n_samples, C, H, W); every method then takes them, and ``inverse_transform``
+            and ``sample`` give them back.
 
         y : ignored
             Present for scikit-learn's conventions.
@@ -486,11 +498,14 @@ class WiSEALETransformer(
 
     def _validated(self, X: Any, *, reset: bool, finite: bool = True) -> Any:
         """X checked, as ndarray, memmap or CSR matrix, of whatever real dtype it has."""
-        likelihood = self._built["likelihood"] if not reset else None
-        likelihood = likelihood or resolve("likelihood", self.likelihood)
+        built = {} if reset else self._built
+        likelihood = built.get("likelihood") or resolve("likelihood", self.likelihood)
+        X, image_shape = image_rows(X, built.get("network") or self.network)
         look = "allow-nan" if likelihood.allow_nan else True
         X = check_rows(self, X, reset=reset, finite=finite and look)
         likelihood.check_support(X)
+        if reset:
+            self._image_shape = image_shape
         return X
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
@@ -687,6 +702,9 @@ class WiSEALETransformer(
 
     def transform(self, X: Any) -> np.ndarray:
         """Means of the posteriors q(z|x): deterministic, each row by itself.
+
+        Of a row with missing entries (NaN) it is the mode of p(z|x) given the others, found from
+        the encoder's mean; ``inverse_transform`` then fills them in.
 
         Parameters
         ----------
@@ -913,7 +931,7 @@ class WiSEALETransformer(
                 z = torch.from_numpy(np.array(Z[part])).to(net.device, self._dtype)
                 output = read(net.module_.likelihood, net.decode(z))
                 X[part] = self._scaling.invert(output.numpy(force=True))
-        return X
+        return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import qr
 from scipy.stats import norm
 from sklearn.utils import check_array, check_random_state
 
@@ -98,7 +99,9 @@ def _moment_kl(mean: np.ndarray, log_var: np.ndarray) -> float:
         variance += np.exp(log_var[block].astype(np.float64)).sum(axis=0) / n
     root = np.diag(np.sqrt(variance))  # S = root^T root
     for block in rows:
-        root = np.linalg.qr(np.vstack([root, (mean[block] - centre) / n**0.5]), mode="r")
+        stacked = np.vstack([root, (mean[block] - centre) / n**0.5])
+        (root,) = qr(stacked, mode="r", overwrite_a=True)
+        root = root[:k]
     half_log_det = np.log(np.abs(root.diagonal())).sum()
     second_moment = np.square(root).sum() + np.square(centre).sum()
     return float(0.5 * (second_moment - k) - half_log_det)

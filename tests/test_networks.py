@@ -888,3 +888,47 @@ def test_constant_columns_are_centred_and_not_blown_up(mode):
     if mode == "feature":
         assert scaling.scale[1] == 1
     assert isinstance(scaling, Scaling)
+
+
+# images as arrays -----------------------------------------------------------------------------
+
+
+def conv_reducer(**params):
+    fast = {"max_epochs": 2, "random_state": 0, "scale": "global", **params}
+    return WiSEALETransformer(2, network=Conv(image_shape=(1, 8, 8), channels=(8,)), **fast)
+
+
+IMAGES = DIGITS.reshape(-1, 1, 8, 8)
+
+
+def test_images_come_back_in_their_shape():
+    of_images, of_rows = conv_reducer().fit(IMAGES), conv_reducer().fit(DIGITS)
+    codes = of_images.transform(IMAGES)
+    np.testing.assert_array_equal(codes, of_rows.transform(DIGITS))
+    for given in (DIGITS, torch.from_numpy(IMAGES)):  # either kind may be used later
+        np.testing.assert_array_equal(of_images.transform(given), codes)
+    np.testing.assert_array_equal(of_rows.transform(IMAGES), codes)
+    rebuilt = of_images.inverse_transform(codes)
+    assert rebuilt.shape == IMAGES.shape
+    np.testing.assert_array_equal(rebuilt.reshape(-1, 64), of_rows.inverse_transform(codes))
+    assert of_images.sample(3, random_state=0).shape == (3, 1, 8, 8)
+    assert of_rows.sample(3, random_state=0).shape == (3, 64)
+    np.testing.assert_array_equal(of_images.score_samples(IMAGES), of_rows.score_samples(DIGITS))
+    assert of_images.n_features_in_ == 64
+    assert of_images.set_output(transform="pandas").transform(IMAGES[:2]).shape == (2, 2)
+
+
+def test_images_in_chunks_and_after_a_pickle():
+    chunks = conv_reducer()
+    for part in (IMAGES[:150], IMAGES[150:]):
+        chunks.partial_fit(part)
+    assert chunks.inverse_transform(chunks.transform(IMAGES)).shape == IMAGES.shape
+    again = pickle.loads(pickle.dumps(chunks))
+    assert again.inverse_transform(again.transform(IMAGES)).shape == IMAGES.shape
+
+
+def test_images_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"image_shape=\(1, 8, 8\).*Got \(300, 8, 8, 1\)"):
+        conv_reducer().fit(IMAGES.reshape(-1, 8, 8, 1))
+    with pytest.raises(ValueError, match="dim 4"):
+        WiSEALETransformer(2).fit(IMAGES)
