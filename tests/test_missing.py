@@ -248,7 +248,7 @@ def test_a_column_without_any_entry_is_named(fitted):
     X = np.where(np.arange(13) == 3, np.nan, WINE)
     model = clone(fitted).fit(WINE)
     codes = model.transform(WINE)
-    with pytest.raises(ValueError, match="observed value in every column.*column 3"):
+    with pytest.raises(ValueError, match=r"observed value in every column.*column 3"):
         model.fit(X)
     np.testing.assert_array_equal(model.transform(WINE), codes)
     assert np.isfinite(model.partial_fit(X).transform(X)).all()  # it had some before
