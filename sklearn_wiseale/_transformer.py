@@ -687,13 +687,13 @@ class WiSEALETransformer(
         )
 
     def _warn_of_collapse(self, mean: np.ndarray) -> None:
-        """Warn where components that began with a share of X have none any more."""
+        """Warn where components that X has variance for are not in use."""
         n_active = active_units(mean)
         if n_active < self._n_axes:
             warnings.warn(
                 f"Of {self.n_components_} components only {n_active} are in use: the codes of the "
                 "others hardly vary (variance below 0.01). Lower n_components, or the weight of "
-                f"objective={self._built['objective']}.",
+                f"objective={self._built['objective']}, or train for longer.",
                 UserWarning,
                 stacklevel=2,
             )
