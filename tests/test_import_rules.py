@@ -41,7 +41,7 @@ INSIDE = {
         "objectives",
     },
     "datasets": set(),
-    "diagnostics": {"objectives._aggregate", "objectives._base"},
+    "diagnostics": {"objectives._aggregate", "objectives._base", "objectives._sliced"},
     "likelihoods": {
         "likelihoods._base",
         "likelihoods._bernoulli",
@@ -74,13 +74,19 @@ INSIDE = {
         "objectives._baselines",
         "objectives._overlap",
     },
-    "objectives._aggregate": {"objectives._bank", "objectives._base", "objectives._overlap"},
+    "objectives._aggregate": {
+        "objectives._bank",
+        "objectives._base",
+        "objectives._overlap",
+        "objectives._sliced",
+    },
     "objectives._bank": set(),
     "objectives._base": {"_parts"},
     "objectives._baselines": {"objectives._base"},
     "objectives._overlap": {"objectives._pairs", "objectives._sides", "objectives._tiles"},
     "objectives._pairs": {"objectives._sides", "objectives._tiles"},
     "objectives._sides": set(),
+    "objectives._sliced": set(),
     "objectives._tiles": {"objectives._sides"},
 }
 
@@ -129,6 +135,7 @@ OUTSIDE = {
     "objectives._overlap": {"torch"},
     "objectives._pairs": {"torch"},
     "objectives._sides": {"torch"},
+    "objectives._sliced": {"torch"},
     "objectives._tiles": {"torch"},
 }
 

@@ -23,9 +23,10 @@ from sklearn_wiseale.objectives import (
 from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
 from sklearn_wiseale.objectives._base import standard_normal_kl
 from sklearn_wiseale.objectives._baselines import squared_mmd
+from sklearn_wiseale.objectives._sliced import random_basis
 
 GAP = 0.5 * (1 - math.log(2))  # of jensen, per component, in the limits where it is exact
-CASES = [WiSEALE(bound=bound) for bound in BOUNDS] + [
+CASES = [WiSEALE(bound=bound) for bound in ("blend", *BOUNDS)] + [
     objective() for objective in OBJECTIVES.values() if objective is not WiSEALE
 ]
 
@@ -53,6 +54,17 @@ def divergence_of(objective, posterior, *, n_features=20, training=False):
     n, k = posterior.mean.shape
     divergence = built(objective, n_features, k)
     return divergence(posterior, draw(posterior), batch_of(n, training=training))
+
+
+def bound_of(posterior, bound, z, basis=None):
+    """``aggregate_kl_bound`` along the axes, unless a basis is given."""
+    basis = torch.eye(z.shape[1], dtype=z.dtype) if basis is None else basis
+    return aggregate_kl_bound(posterior, bound, z, basis)
+
+
+def basis_of_batch(posterior):
+    """The basis that a divergence draws from the generator of ``batch_of``."""
+    return random_basis(posterior.mean, batch_of(len(posterior.mean)).generator)
 
 
 def leaves(*tensors):
@@ -229,9 +241,9 @@ def test_bounds_do_not_change_when_rows_change_places_or_are_doubled(make_poster
     posterior = make_posterior(6, 2)
     z = draw(posterior)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    value = aggregate_kl_bound(posterior, bound, z)
+    value = bound_of(posterior, bound, z)
     for rows in (order, torch.cat([order, order])):
-        other = aggregate_kl_bound(Posterior(*(t[rows] for t in posterior)), bound, z[rows])
+        other = bound_of(Posterior(*(t[rows] for t in posterior)), bound, z[rows])
         torch.testing.assert_close(other, value, rtol=1e-12, atol=1e-12)
 
 
@@ -239,7 +251,7 @@ def test_bounds_do_not_change_when_rows_change_places_or_are_doubled(make_poster
 def test_bounds_have_the_right_gradient(make_posterior, bound):
     def value(mean, log_var):
         posterior = Posterior(mean, log_var)
-        return aggregate_kl_bound(posterior, bound, draw(posterior))
+        return bound_of(posterior, bound, draw(posterior))
 
     assert torch.autograd.gradcheck(value, leaves(*make_posterior(4, 3)))
 
@@ -326,7 +338,7 @@ def test_value_and_gradient_are_finite_in_float32(objective, extreme, n, k):
 
 MEASURES = {
     **{
-        bound: lambda posterior, bound=bound: aggregate_kl_bound(posterior, bound, draw(posterior))
+        bound: lambda posterior, bound=bound: bound_of(posterior, bound, draw(posterior))
         for bound in BOUNDS
     },
     "kl": lambda posterior: standard_normal_kl(posterior).mean(),
@@ -358,17 +370,14 @@ def test_weight_multiplies_the_divergence(make_posterior, objective):
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_automatic_weight_is_a_number_below_that_of_collapse(make_posterior, k):
-    posterior = make_posterior(6, k)
-    unit = divergence_of(WiSEALE(weight=1.0), posterior)
+@pytest.mark.parametrize("bound", ["jensen", "blend"])
+def test_automatic_weight_is_a_number_below_that_of_collapse(bound, k):
     n_features = [1, 2, 5, 10, 50, 1000, 10**6]
-    weights = [
-        float(divergence_of(WiSEALE(weight="auto"), posterior, n_features=d) / unit)
-        for d in n_features
-    ]
+    built = [WiSEALE(bound).build(d, k) for d in n_features]
+    weights = [divergence.weight * divergence.shares["jensen"] for divergence in built]
     assert all(0 < w < d / k for w, d in zip(weights, n_features, strict=True))
-    assert weights == sorted(weights)
-    assert weights[-1] == weights[-2]  # however many the features
+    assert weights == pytest.approx(sorted(weights))
+    assert weights[-1] == pytest.approx(weights[-2])  # however many the features
 
 
 def test_elbo_charges_the_mean_divergence_of_the_posteriors(make_posterior):
@@ -409,8 +418,19 @@ def test_infovae_is_the_sum_of_its_two_ends(make_posterior, alpha, weight):
 def test_wiseale_charges_the_bound_on_the_aggregate(make_posterior, bound):
     posterior = make_posterior(6, 2)
     value = divergence_of(WiSEALE(bound=bound, weight=1.0), posterior)
-    expected = aggregate_kl_bound(posterior, bound, draw(posterior))
+    expected = bound_of(posterior, bound, draw(posterior), basis=basis_of_batch(posterior))
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0, "auto"])
+def test_blend_lies_between_its_bounds_in_the_proportion_asked_for(make_posterior, share):
+    posterior = make_posterior(6, 2)
+    value = divergence_of(WiSEALE(weight=1.0, sliced_share=share), posterior)
+    if share == "auto":  # 1 part of jensen, 0.04 * 20 of sliced
+        share = 0.8 / 1.8
+    jensen = aggregate_kl_bound(posterior, "jensen")
+    sliced = bound_of(posterior, "sliced", draw(posterior), basis=basis_of_batch(posterior))
+    torch.testing.assert_close(value, (1 - share) * jensen + share * sliced)
 
 
 @each_objective

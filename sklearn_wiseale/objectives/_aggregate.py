@@ -9,7 +9,8 @@ aggregate :math:`q = \frac1N \sum_i q_i`,
     C = \tfrac{K}{2} \log 2\pi + \tfrac{1}{2N} \sum_{ik} (\mu_{ik}^2 + s_{ik}),
 
 where only the first term lacks a closed form. Four estimates of it, ordered where they are bounds
-(``moment`` <= KL <= ``jensen`` <= ``renyi``):
+(``moment`` <= KL <= ``jensen`` <= ``renyi``); ``sliced``, a lower bound of another make, is a sum
+of divergences along lines:
 
 =============== ======================================================================
 ``moment``      :math:`-\frac12 \log\det(2\pi e S)`, S the aggregate's covariance
@@ -22,7 +23,7 @@ where only the first term lacks a closed form. Four estimates of it, ordered whe
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -36,14 +37,17 @@ from ._overlap import (
     log_mean_overlap_with_constants,
     mean_row_overlap,
 )
+from ._sliced import random_basis, sliced_kl
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
-BOUNDS = ("jensen", "renyi", "moment", "monte_carlo")
+BOUNDS = ("jensen", "renyi", "moment", "monte_carlo", "sliced")
 
-# weight="auto": a share of the weight D / K at which codes collapse, and its upper limit
-_AUTO_SHARE = 0.08
-_MAX_AUTO_WEIGHT = 10.0
+# weight="auto": a part of the weight D / K at which codes collapse, and its upper limit
+_ALONE = 0.08, 10.0
+_BLENDED = 0.25, 1.0
+# that of "sliced", a part of D: reconstruction weighs D times a logarithm of its error
+_SLICED = 0.04, 25.0
 _AUTO_WIDTH = 4096
 
 
@@ -75,17 +79,22 @@ def moment_kl(posterior: Posterior, weights: Tensor | None = None) -> Tensor:
     return (0.5 * (second_moment - mean.shape[1]) - half_log_det).to(mean)
 
 
-def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None) -> Tensor:
+def aggregate_kl_bound(
+    posterior: Posterior, bound: str, z: Tensor | None = None, basis: Tensor | None = None
+) -> Tensor:
     """Bound or estimate of KL(q || p) for the aggregate of the given posteriors.
 
     Parameters
     ----------
     posterior : Posterior of n rows
 
-    bound : {"jensen", "renyi", "moment", "monte_carlo"}
+    bound : {"jensen", "renyi", "moment", "monte_carlo", "sliced"}
 
     z : Tensor of shape (n, K), default=None
-        One draw from each posterior; needed by "monte_carlo" alone.
+        One draw from each posterior; needed by "monte_carlo" and "sliced".
+
+    basis : Tensor of shape (K, K), default=None
+        The lines of "sliced", orthonormal columns.
 
     Returns
     -------
@@ -94,6 +103,10 @@ def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None
     """
     if bound == "moment":
         return moment_kl(posterior)
+    if bound == "sliced":
+        assert z is not None
+        assert basis is not None
+        return sliced_kl(z, basis)
     mean, log_var = posterior
     if bound == "monte_carlo":
         assert z is not None
@@ -108,7 +121,9 @@ def aggregate_kl_bound(posterior: Posterior, bound: str, z: Tensor | None = None
 
 
 class AggregateKL(nn.Module):
-    r"""``weight`` times a bound on KL(aggregate posterior || prior).
+    r"""``weight`` times bounds on KL(aggregate posterior || prior), each with its share.
+
+    At most one of them is over pairs of posteriors.
 
     In training, the aggregate is that of a batch of n rows and of ``width`` - n posteriors of
     earlier batches, held in a bank. A row counts for 1/N in its own sum, N being the size of the
@@ -123,9 +138,9 @@ class AggregateKL(nn.Module):
     by N over the width, and their noise with them.
     """
 
-    def __init__(self, bound: str, weight: float, width: int) -> None:
+    def __init__(self, shares: dict[str, float], weight: float, width: int) -> None:
         super().__init__()
-        self.bound = bound
+        self.shares = shares
         self.weight = weight
         self.width = width
         self.bank: PosteriorBank | None = None
@@ -148,13 +163,24 @@ class AggregateKL(nn.Module):
 
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
         """Divergence of the aggregate: a scalar, nats."""
+        basis = None
+        if "sliced" in self.shares:
+            basis = random_basis(z, batch.generator)
         if not batch.training or batch.rows is None or self.width <= len(z):
-            return self.weight * aggregate_kl_bound(posterior, self.bound, z)
+            values = (
+                share * aggregate_kl_bound(posterior, bound, z, basis)
+                for bound, share in self.shares.items()
+            )
+            return self.weight * sum(values, start=z.new_zeros(()))
         bank = self._bank_for(posterior, z, batch.n_samples)
         bank.forget(batch.rows)
         lines, held = bank.held()
         known = _Known.of(lines, held)
-        divergence, log_norm = _wide_kl(posterior, z, self.bound, known, batch.n_samples)
+        divergence, log_norm = z.new_zeros(()), torch.zeros_like(z[:, 0])
+        for bound, share in self.shares.items():
+            value, rows = _wide_kl(posterior, z, bound, known, batch.n_samples, basis)
+            divergence = divergence + share * value
+            log_norm = log_norm + rows
         bank.remember(batch.rows, torch.cat([*posterior, z, log_norm[:, None]], dim=1))
         return self.weight * divergence
 
@@ -218,11 +244,19 @@ class _Weights(NamedTuple):
 
 
 def _wide_kl(
-    posterior: Posterior, z: Tensor, bound: str, known: _Known, n_samples: int
+    posterior: Posterior,
+    z: Tensor,
+    bound: str,
+    known: _Known,
+    n_samples: int,
+    basis: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Divergence of the aggregate of a batch and a bank; log sums of the rows, (n,)."""
+    """Divergence of the aggregate of a batch and a bank; log sums of the rows over pairs, (n,)."""
     if bound == "moment":
-        return _wide_moment_kl(posterior, known)
+        return _wide_moment_kl(posterior, known), torch.zeros_like(z[:, 0])
+    if bound == "sliced":
+        assert basis is not None
+        return sliced_kl(z, basis, known.z, known.held), torch.zeros_like(z[:, 0])
     weights = _Weights.of(len(z), known, n_samples)
     if bound == "jensen":
         negative_entropy, rows = mean_row_overlap(
@@ -243,15 +277,15 @@ def _wide_kl(
     return negative_entropy + cross_entropy(posterior), rows
 
 
-def _wide_moment_kl(posterior: Posterior, known: _Known) -> tuple[Tensor, Tensor]:
-    """``moment_kl`` of a batch and a bank; zeros for the rows."""
-    rows = torch.zeros_like(posterior.mean[:, 0])
+def _wide_moment_kl(posterior: Posterior, known: _Known) -> Tensor:
+    """``moment_kl`` of a batch and a bank."""
+    rows = torch.ones_like(posterior.mean[:, 0])
     n_columns = len(rows) + known.held.sum()
-    weights = torch.cat([torch.ones_like(rows), known.held]) / n_columns
+    weights = torch.cat([rows, known.held]) / n_columns
     both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
     kl = moment_kl(Posterior(*both), weights)
     # a row has the n-th part of a batch in its gradient, as in other terms of the objective
-    return kl.detach() + n_columns / len(rows) * (kl - kl.detach()), rows
+    return kl.detach() + n_columns / len(rows) * (kl - kl.detach())
 
 
 def _wide_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
@@ -303,19 +337,24 @@ class WiSEALE(Objective):
 
     Parameters
     ----------
-    bound : {"jensen", "renyi", "moment", "monte_carlo"}, default="jensen"
-        How KL(q || p) is computed. "jensen" and the looser "renyi" are upper bounds, "moment"
-        (the KL of the Gaussian with the same mean and covariance) is a lower bound and
-        "monte_carlo" an estimate from one draw of each posterior.
+    bound : {"blend", "jensen", "renyi", "moment", "monte_carlo", "sliced"}, default="blend"
+        How KL(q || p) is computed. "jensen" and the looser "renyi" are upper bounds; "moment"
+        (the KL of the Gaussian with the same mean and covariance) and "sliced" (of draws,
+        projected on the lines of a random basis) are lower bounds, and "monte_carlo" is an
+        estimate from one draw of each posterior. "blend" lies between two of the bounds:
+        ``(1 - sliced_share)`` parts of "jensen", ``sliced_share`` of "sliced".
 
     weight : float or "auto", default="auto"
-        Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is
-        ``min(10, 0.08 * n_features / n_components)``, see Notes.
+        Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is a
+        rule in n_features and n_components, see Notes.
 
     width : int or "auto", default="auto"
         Posteriors in the aggregate in training, those of the batch included; the others come
         from earlier batches. At most all rows. 1, as any number up to the batch size, leaves
         the batch alone. "auto" is 4096.
+
+    sliced_share : float in [0, 1] or "auto", default="auto"
+        Part of "sliced" in "blend", see Notes for "auto"; other bounds ignore it.
 
     See Also
     --------
@@ -323,6 +362,10 @@ class WiSEALE(Objective):
 
     Notes
     -----
+    Where components are many, posteriors do not overlap, and "jensen" has the ELBO's gradient: it
+    keeps posteriors from becoming needles, and hardly sees how they lie among each other.
+    "sliced" sees just that, and leaves their width alone. Hence "blend".
+
     With a Gaussian likelihood whose noise is learned, D features, K components and non-overlapping
     posteriors, a linear model at its optimum has posterior variances such that each component
     adds weight * noise variance to the residual R that K components leave, so that
@@ -331,13 +374,20 @@ class WiSEALE(Objective):
 
         \text{noise variance} = R / (D - \text{weight} \cdot K).
 
-    A weight above D / K makes the codes collapse. "auto" spends a share of that budget, and never
-    more than a weight of 10: features are redundant where there are many.
+    A weight above D / K makes the codes collapse. Bounds other than "sliced", which asks for
+    spread, use part of that budget. With ``weight="auto"`` the weight is
+
+    - ``min(1, 0.25 * D / K)`` of "jensen" plus ``min(25, 0.04 * D)`` of "sliced" for "blend",
+      which is also how ``sliced_share="auto"`` divides any other weight;
+    - ``min(25, 0.04 * D)`` for "sliced" alone, ``min(10, 0.08 * D / K)`` for the others.
 
     References
     ----------
     Lin, Clark, Birke, Trigoni, Roberts (2019), *WiSE-ALE: Wide Sample Estimator for Approximate
     Latent Embedding*, arXiv:1902.06160.
+
+    Nadjahi, Durmus, Chizat, Kolouri, Shahrampour, Simsekli (2020), *Statistical and Topological
+    Properties of Sliced Probability Divergences*, arXiv:2003.05783.
 
     Examples
     --------
@@ -348,23 +398,39 @@ class WiSEALE(Objective):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "bound": [StrOptions(set(BOUNDS))],
+        "bound": [StrOptions({"blend", *BOUNDS})],
         "weight": [*NON_NEGATIVE, StrOptions({"auto"})],
         "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "sliced_share": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
     }
 
     def __init__(
-        self, bound: str = "jensen", weight: float | str = "auto", width: int | str = "auto"
+        self,
+        bound: str = "blend",
+        weight: float | str = "auto",
+        width: int | str = "auto",
+        sliced_share: float | str = "auto",
     ) -> None:
         self.bound = bound
         self.weight = weight
         self.width = width
+        self.sliced_share = sliced_share
 
     def build(self, n_features: int, n_components: int) -> AggregateKL:
         """Return the divergence as a torch module."""
         self.check_parameters()
-        weight = self.weight
-        if weight == "auto":
-            weight = min(_MAX_AUTO_WEIGHT, _AUTO_SHARE * n_features / n_components)
+        ratio = n_features / n_components
+        alone, blended = (min(limit, part * ratio) for part, limit in (_ALONE, _BLENDED))
+        sliced = min(_SLICED[1], _SLICED[0] * n_features)
+        shares, auto_weight = {self.bound: 1.0}, alone
+        if self.bound == "sliced":
+            auto_weight = sliced
+        elif self.bound == "blend":
+            auto_weight = blended + sliced
+            share = self.sliced_share
+            share = sliced / auto_weight if share == "auto" else float(share)
+            shares = {"jensen": 1.0 - share, "sliced": share}
+            shares = {bound: share for bound, share in shares.items() if share}
+        weight = auto_weight if self.weight == "auto" else float(self.weight)
         width = _AUTO_WIDTH if self.width == "auto" else int(self.width)
-        return AggregateKL(self.bound, float(weight), width)
+        return AggregateKL(shares, weight, width)
