@@ -123,6 +123,14 @@ def test_draws_beyond_the_grid_are_pulled_back(far):
     assert gradient[1] < -1
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_does_not_pass_unnoticed(bad):
+    z = torch.tensor([[bad, 0.0], [0.3, 1.0]], requires_grad=True)
+    value = sliced_kl(z, torch.eye(2))
+    (gradient,) = torch.autograd.grad(value, z)
+    assert not torch.isfinite(torch.cat([value.view(1), gradient.flatten()])).all()
+
+
 @pytest.mark.parametrize("k", [1, 4, 16])
 def test_bases_are_orthonormal_and_follow_the_generator(k):
     z = normal(2, k)

@@ -222,9 +222,12 @@ def test_warm_start_goes_on_and_refit_starts_anew():
     model.fit(WINE)
     assert len(model.history_) == 6
     assert model.n_iter_ == 3
-    assert model.history_[3]["train_loss"] < model.history_[0]["train_loss"]
+    first = model.history_[0]["train_loss"]
+    assert model.history_[3]["train_loss"] != first
+    assert model.history_[-1]["train_loss"] < first
     cold = model.set_params(warm_start=False).fit(WINE)
     assert len(cold.history_) == 3
+    assert cold.history_[0]["train_loss"] == first
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

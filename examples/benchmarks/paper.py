@@ -259,6 +259,17 @@ def measure(model, train, test, y_train, y_test, seed):
     return figures
 
 
+#: Okabe and Ito's colours, which colour-blind readers tell apart.
+PALETTE = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+
+
+def save(figure, name):
+    """Keep a figure where the documentation finds it."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.png", dpi=110)
+    print(f"figure: {FIGURES / name}.png")
+
+
 FIGURE_NAMES = [
     "mse", "nll", "swd", "moment", "jensen", "generated", "covered", "midpoint", "knn",
     "active", "width", "width_sd", "fit_seconds",

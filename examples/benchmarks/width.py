@@ -232,7 +232,14 @@ def size_aware(path):
     """Jensen's bound from 4,096 of 20,000 posteriors, size-aware, beside the exact one."""
     train, _ = sets("mnist", path, 20_000)
     for k in (2, 4, 8):
-        model = WiSEALETransformer(k, scale="global", early_stopping=False, random_state=0, **MNIST)
+        model = WiSEALETransformer(
+            k,
+            objective=WiSEALE("jensen"),
+            scale="global",
+            early_stopping=False,
+            random_state=0,
+            **MNIST,
+        )
         mean, std = model.fit(train).posterior(train)
         exact = aggregate_kl(mean, 2 * np.log(std))
         posterior = Posterior(torch.from_numpy(mean), 2 * torch.from_numpy(std).log())
@@ -319,7 +326,7 @@ def gradients(path):
     for width in (1, 4096):
         model = WiSEALETransformer(
             8,
-            objective=WiSEALE(width=width),
+            objective=WiSEALE("jensen", width=width),
             network=MLP(hidden=(512, 512)),
             scale="global",
             max_epochs=4,
@@ -333,7 +340,7 @@ def gradients(path):
         model.fit(train)
         SNAPSHOTS.clear()
         SNAPSHOT_STEPS.update({60, 100, 140, 180, 220})
-        model.set_params(max_epochs=1, objective=WiSEALE(width=4096))
+        model.set_params(max_epochs=1, objective=WiSEALE("jensen", width=4096))
         model.fit(train)
         cosine, norm, by_weight, of_mean = np.mean(SNAPSHOTS, axis=0)
         yield {
@@ -368,7 +375,7 @@ def epoch_times(path):
         for width in seconds:
             models[width] = WiSEALETransformer(
                 k,
-                objective=WiSEALE(width=width),
+                objective=WiSEALE("jensen", width=width),
                 network=MLP(hidden=(512, 512)),
                 scale="global",
                 batch_size=256,

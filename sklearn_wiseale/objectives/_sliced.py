@@ -67,7 +67,7 @@ def _counts(steps: Tensor, weights: Tensor | None = None) -> Tensor:
         both = both * weights
     n_points = n_intervals + 1
     offset = n_points * torch.arange(len(place), device=place.device)
-    index = left.long() + offset[:, None]
+    index = left.nan_to_num().long() + offset[:, None]  # NaN keeps a place, and stays NaN
     mass = both.new_zeros(len(place) * n_points)
     mass = mass.index_add(0, index.flatten(), both[0].flatten())
     mass = mass.index_add(0, index.flatten() + 1, both[1].flatten())

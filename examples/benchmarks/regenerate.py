@@ -1,0 +1,289 @@
+"""Every table of the README and of the documentation, written anew from the results.
+
+    python examples/benchmarks/regenerate.py                          # tables from results/*.csv
+    python examples/benchmarks/regenerate.py --run --data mnist.npz   # measure first: many hours
+
+A table stands between two comments, ``begin NAME`` and ``end NAME``; what is between them is
+replaced. The tests run this without ``--run`` and look for changes. Most scripts resume from
+their rows: to measure something again, remove its file from ``results`` first.
+"""
+
+import argparse
+import csv
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+SCRIPTS = {
+    "small_tables": False, "classification": False, "kinds": False, "imputation": False,
+    "overlap": False, "mnist": True, "width": True, "engine": True, "images": True,
+    "features": True, "paper_sines": False, "paper_faces": False, "paper_mnist": True,
+    "paper_frontier": True,
+}  # fmt: skip
+"""Scripts, and whether they take ``--data``."""
+
+
+def read(name):
+    """Rows of a result."""
+    with (RESULTS / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def mean(rows, name, **wanted):
+    """Mean of a column over the rows that agree with what is wanted."""
+    chosen = [row for row in rows if all(row[key] == str(v) for key, v in wanted.items())]
+    return float(np.mean([float(row[name]) for row in chosen]))
+
+
+def best(values, digits, *, smallest=True):
+    """Numbers as text, the best of them in bold."""
+    texts = [f"{value:.{digits}f}" for value in values]
+    wanted = (min if smallest else max)(texts, key=float)
+    return [f"**{text}**" if text == wanted else text for text in texts]
+
+
+# tables, as a header and lines -------------------------------------------------------------------
+
+
+def small_tables():
+    """README: share of variance on small tables."""
+    rows, shapes = read("small_tables"), {
+        "wine": "178 x 13", "breast_cancer": "569 x 30", "diabetes": "442 x 10",
+        "digits": "1797 x 64",
+    }  # fmt: skip
+    yield "data", "rows x columns", "K", "PCA", "WiSE-ALE"
+    for (data, shape), k in itertools.product(shapes.items(), ("2", "8")):
+        shares = (mean(rows, name, data=data, n_components=k) for name in ("pca", "wiseale"))
+        yield data, shape if k == "2" else "", k, *best(shares, 3, smallest=False)
+
+
+def mnist():
+    """README: MNIST beside PCA and UMAP."""
+    rows = {row["run"]: row for row in read("mnist")}
+    yield "", "K", "MSE", "SWD to the prior", "moment KL, nats", "fit, s", "transform of 10,000, s"
+    for k, (method, name) in itertools.product(
+        (16, 2), (("pca", "PCA"), ("wiseale", "WiSE-ALE"), ("umap", "UMAP"))
+    ):
+        row = rows[f"60k_{method}_{k}"]
+        errors = [float(rows[f"60k_{m}_{k}"]["mse"]) for m in ("pca", "wiseale")]
+        mse = best(errors, 4)[("pca", "wiseale").index(method)] if row["mse"] else "not run"
+        swd, kl = (
+            f"{float(row[c]):.{d}f}" if row[c] else "" for c, d in (("swd", 3), ("moment_kl", 2))
+        )
+        fit, transform = float(row["fit_seconds"]), float(row["transform_seconds"])
+        yield (
+            name,
+            str(k),
+            mse,
+            swd,
+            kl,
+            f"{fit:.1f}" if fit < 1 else f"{fit:.0f}",
+            f"{transform:.2g}",
+        )
+
+
+def engine():
+    """What the engine costs beside others."""
+    rows = {(row["part"], row["quantity"]): row for row in read("engine")}
+    yield "What: beside what", "ours", "the other", "ratio"
+    for label, key in ENGINE.items():
+        if key not in rows:
+            continue
+        row = rows[key]
+        unit = re.split("[,;]", row["unit"])[0]
+        ours, other = float(row["ours"]), float(row["other"])
+        texts = (f"{v:.3g} {unit}" if v < 1000 else f"{v:,.0f} {unit}" for v in (ours, other))
+        ratio = float(row["ratio"]) if ours / other > 0.05 else ours / other
+        yield label, *texts, f"{ratio:.2f}" if ratio > 0.05 else f"{ratio:.2g}"
+
+
+ENGINE = {
+    "Epoch, 60,000 x 784, hidden (512, 256), batch 256: loop by hand": (
+        "epoch", "60,000 x 784, by hand"),
+    "Epoch, 20,000 x 30, hidden (64,), batch 128: loop by hand": ("small", "20,000 x 30, by hand"),
+    "The same: skorch with its data set and loader": ("small", "20,000 x 30, skorch's loader"),
+    "Fit of MNIST, five epochs: pythae's VAE and trainer": ("pythae", "fit"),
+    "The same: test error": ("pythae", "test MSE"),
+    "``transform`` of 10,000 images, (512, 256): the encoder's forward alone": (
+        "transform", "hidden (512, 256), scale=None"),
+    "The same with scaled columns": ("transform", "hidden (512, 256), scale='feature'"),
+    "``transform`` of 4,000 images: umap-learn": ("umap", "transform 4,000 rows"),
+    "``inverse_transform`` of 50 codes: umap-learn": ("umap", "inverse_transform 50 rows"),
+    "Time a row, 1,000,000 rows: 10,000 rows": ("scaling", "n = 1,000,000"),
+    "Search with two workers, 20,000 x 30: one worker": (
+        "search", "20,000 x 30, 2 workers beside 1"),
+    "Search with two workers, 6,000 x 784: one worker": (
+        "search", "6,000 x 784, 2 workers beside 1"),
+    "Memory above the import, 8 GB float32 memmap: 1 GB": ("memory", "8 GB float32 memmap"),
+    "Memory above the import, 2 GB uint8 memmap: 1 GB": ("memory", "2 GB uint8 memmap"),
+    "Memory above the data, CSR of 200,000 x 5,000: 1 GB": ("memory", "CSR 200,000 x 5,000, 0.5 %"),
+    "Import beyond torch, scikit-learn and skorch: 0.15 s": ("size", "import"),
+    "Pickle: the weights": ("size", "pickle"),
+}  # fmt: skip
+
+
+def kinds():
+    """Held-out deviance under the right likelihood and under a Gaussian one."""
+    rows = read("kinds")
+    yield "Data", "Likelihood", "Deviance", "As Gaussian"
+    for data, likelihood in dict.fromkeys(
+        (row["data"], row["likelihood"]) for row in rows if row["likelihood"] != "gaussian"
+    ):
+        both = (mean(rows, "deviance", data=data, likelihood=x) for x in (likelihood, "gaussian"))
+        digits = 2 if data == "one-hot" else 1
+        yield data, likelihood.replace("_", " "), *(f"{value:.{digits}f}" for value in both)
+
+
+def imputation():
+    """Error of missing entries."""
+    rows, methods = read("imputation"), ("mean", "knn", "iterative", "wiseale")
+    yield "Data", "Mean", "5 neighbours", "Iterative", "WiSE-ALE"
+    names = dict.fromkeys(row["data"] for row in rows)
+    table = {d: [mean(rows, "rmse", data=d, method=m) for m in methods] for d in names}
+    table["Average"] = np.mean(list(table.values()), axis=0)
+    for name, values in table.items():
+        yield name, *best(values, 3)
+
+
+def features():
+    """Codes of image features."""
+    rows = {(row["features"], row["n_columns"], row["method"]): row for row in read("features")}
+    yield "Features", "Columns", "Variance: PCA", "ours", "10-NN: PCA", "ours"
+    for name, columns in dict.fromkeys((key[0], key[1]) for key in rows):
+        both = [rows[name, columns, method] for method in ("PCA", "WiSE-ALE")]
+        variance = best([float(row["variance"]) for row in both], 3, smallest=False)
+        neighbours = best([float(row["neighbours"]) for row in both], 4, smallest=False)
+        yield name, f"{int(columns):,}", *variance, *neighbours
+
+
+def paper_default():
+    """The default beside the ELBO of weight 1."""
+    rows = read("paper_default")
+    yield ("Data", "K", "MSE", "beside AEVB", "SWD", "beside AEVB", "prior draws", "covered",
+           "10-NN, AEVB")  # fmt: skip
+    for row in rows:
+        yield (
+            row["data"], row["n_components"], row["mse"], percent(row["mse ratio"]), row["swd"],
+            percent(row["swd ratio"]), percent(row["generated ratio"]),
+            percent(row["covered ratio"]), f"{row['knn']}, {row['knn rival']}",
+        )  # fmt: skip
+
+
+def paper_hypervolume():
+    """Area that each sweep dominates."""
+    methods = ("wiseale", "jensen", "elbo", "wae", "infovae")
+    yield "Data", "K", "WiSE-ALE, blend", "WiSE-ALE, jensen", "beta-VAE", "WAE-MMD", "InfoVAE"
+    for row in read("paper_hypervolume"):
+        means = [float(row[method]) if row[method] else np.nan for method in methods]
+        texts = [
+            f"{m:.2f} ± {float(row[f'{n} +-']):.2f}" for m, n in zip(means, methods, strict=True)
+        ]
+        top = int(np.nanargmax(means))
+        texts[top] = f"**{texts[top]}**"
+        yield row["data"], row["n_components"], *(text.replace(" ± nan", "") for text in texts)
+
+
+def paper_mnist():
+    """Widths of posteriors and exact bounds on MNIST."""
+    rows = read("paper_mnist")
+    yield ("K", "Method", "MSE", "SWD", "Posterior sd", "its spread", "moment", "jensen",
+           "mean KL", "10-NN")  # fmt: skip
+    for k, method in itertools.product(("2", "16"), dict.fromkeys(row["method"] for row in rows)):
+        of = {"n_components": k, "method": method}
+        digits = {"mse": 4, "swd": 3, "width": 3, "width_sd": 3, "moment": 2, "jensen": 2,
+                  "mean_kl": 2, "knn": 3}  # fmt: skip
+        yield k, method, *(f"{mean(rows, name, **of):.{d}f}" for name, d in digits.items())
+
+
+def paper_sines():
+    """Sine waves."""
+    rows = read("paper_sines")
+    yield "K", "Method", "MSE", "SWD", "Posterior sd", "moment", "jensen", "prior draws", "covered"
+    for k, method in itertools.product(("2", "4"), dict.fromkeys(row["method"] for row in rows)):
+        of = {"n_components": k, "method": method}
+        digits = {"mse": 4, "swd": 3, "width": 3, "moment": 2, "jensen": 2, "generated": 2,
+                  "covered": 2}  # fmt: skip
+        yield k, method, *(f"{mean(rows, name, **of):.{d}f}" for name, d in digits.items())
+
+
+def paper_faces():
+    """Faces, 64 components."""
+    yield "Data", "Method", "MSE", "SWD", "prior draws", "covered", "active", "fit, s"
+    for row in read("paper_faces"):
+        yield (
+            row["data"], row["method"], f"{float(row['mse']):.5f}", f"{float(row['swd']):.3f}",
+            f"{float(row['generated']):.2f}", f"{float(row['covered']):.2f}",
+            f"{float(row['active']):.0f}", f"{float(row['fit_seconds']):.0f}",
+        )  # fmt: skip
+
+
+def percent(ratio):
+    """A ratio as a change."""
+    return f"{100 * (float(ratio) - 1):+.0f} %"
+
+
+TABLES = (
+    small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
+    paper_mnist, paper_sines, paper_faces,
+)  # fmt: skip
+
+
+# writing -----------------------------------------------------------------------------------------
+
+
+def as_markdown(lines):
+    header, *body = lines
+    rows = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def as_rst(lines):
+    text = [".. list-table::", "   :header-rows: 1", ""]
+    for row in lines:
+        text += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(row)]
+    return "\n".join(text)
+
+
+FILES = {
+    ROOT / "README.md": ("<!-- {} {} -->", as_markdown),
+    ROOT / "docs" / "benchmarks.rst": (".. {} {}", as_rst),
+}
+
+
+def texts():
+    """Each file beside its text with all tables written anew."""
+    for file, (comment, write) in FILES.items():
+        text = file.read_text()
+        for table in TABLES:
+            begin, end = (comment.format(word, table.__name__) for word in ("begin", "end"))
+            if begin not in text:
+                continue
+            head, rest = text.split(begin + "\n", 1)
+            tail = rest.split(end, 1)[1]
+            text = f"{head}{begin}\n\n{write(list(table()))}\n\n{end}{tail}"
+        yield file, text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="measure first")
+    parser.add_argument("--data", help="npz file with MNIST; default: OpenML")
+    arguments = parser.parse_args()
+    if arguments.run:
+        for script, takes_data in SCRIPTS.items():
+            data = ["--data", arguments.data] if takes_data and arguments.data else []
+            command = [sys.executable, str(Path(__file__).parent / f"{script}.py"), *data]
+            print(" ".join(command), flush=True)
+            subprocess.run(command, check=True)
+    for file, text in texts():
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
