@@ -357,8 +357,10 @@ def test_float32_and_float64_agree(make_posterior, measure):
 
 @each_objective
 def test_weight_multiplies_the_divergence(make_posterior, objective):
-    # of InfoVAE it multiplies the divergence that is left when no KL is charged
-    full = {"alpha": 1.0} if "alpha" in objective.get_params() else {}
+    # of InfoVAE it multiplies the divergence that is left when no KL is charged, of a blend that of
+    # a given share
+    given = {"alpha": 1.0, "sliced_share": 0.5}
+    full = {name: value for name, value in given.items() if name in objective.get_params()}
     posterior = make_posterior(6, 2)
     one, two, none = (
         divergence_of(clone(objective).set_params(weight=weight, **full), posterior)
@@ -431,6 +433,19 @@ def test_blend_lies_between_its_bounds_in_the_proportion_asked_for(make_posterio
     jensen = aggregate_kl_bound(posterior, "jensen")
     sliced = bound_of(posterior, "sliced", draw(posterior), basis=basis_of_batch(posterior))
     torch.testing.assert_close(value, (1 - share) * jensen + share * sliced)
+
+
+@pytest.mark.parametrize(("n_features", "k"), [(4, 2), (20, 2), (20, 16), (10**5, 8)])
+def test_blend_leaves_to_the_sliced_bound_what_the_budget_of_the_other_does_not_cover(
+    n_features, k
+):
+    auto = WiSEALE().build(n_features, k)
+    budget = auto.weight * auto.shares["jensen"]
+    for factor in (0.0, 0.1, 0.9, 1.1, 30.0):
+        divergence = WiSEALE(weight=factor * auto.weight).build(n_features, k)
+        assert sum(divergence.shares.values()) == pytest.approx(1)
+        part = divergence.weight * divergence.shares["jensen"]
+        assert part == pytest.approx(min(factor, 1) * budget)
 
 
 @each_objective

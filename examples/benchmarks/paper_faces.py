@@ -1,7 +1,7 @@
 """The paper's third experiment: faces, 64 x 64 pixels in colour, 64 components.
 
     python examples/benchmarks/paper_faces.py --data FOLDER   # jpg or png, such as CelebA's crops
-    python examples/benchmarks/paper_faces.py                 # drawn faces, 20 minutes, 2 cores
+    python examples/benchmarks/paper_faces.py                 # drawn faces, minutes
     python examples/benchmarks/paper_faces.py --quick         # a few drawn faces, seconds
 
 Images of a folder are cropped to their central square and resized; the last tenth is held out.
@@ -130,15 +130,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder of jpg or png images; default: drawn faces")
     parser.add_argument("--limit", type=int, help="images of the folder at most")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--quick", action="store_true", help="few faces, nothing kept")
     arguments = parser.parse_args()
     if arguments.data:
         images = folder_of_images(arguments.data, arguments.limit)
     else:
-        images = drawn_faces(300 if arguments.quick else 6000)
+        images = drawn_faces(300 if arguments.quick else 4000)
     epochs = 1 if arguments.quick else arguments.epochs
-    channels = (8, 16) if arguments.quick else (32, 64, 128)
+    channels = (8, 16) if arguments.quick else (16, 32, 64)
     n_test = max(70, len(images) // 10)
     train, test = images[:-n_test], images[-n_test:]
     noise = np.random.RandomState(0).standard_normal((500, COMPONENTS))

@@ -44,7 +44,7 @@ def tasks():
     package = {"umap": "umap", "pythae": "pythae"}
     outside = [name for name in OUTSIDE if find_spec(package.get(name, "numpy"))]
     without_spread = ("pca", "kernel_pca", "umap")  # and the last two take minutes
-    first = ["default", *FRONTIERS]
+    first = ["default", "wiseale", "elbo", "wae", "infovae"]
     rest = [name for name in [*SWEEPS, *outside] if name not in first]
     repeated = [name for name in rest if name not in without_spread]
     for methods, seeds in (([*first, *rest], (0,)), (first, (1, 2)), (repeated, (1, 2))):

@@ -377,8 +377,9 @@ class WiSEALE(Objective):
     A weight above D / K makes the codes collapse. Bounds other than "sliced", which asks for
     spread, use part of that budget. With ``weight="auto"`` the weight is
 
-    - ``min(1, 0.25 * D / K)`` of "jensen" plus ``min(25, 0.04 * D)`` of "sliced" for "blend",
-      which is also how ``sliced_share="auto"`` divides any other weight;
+    - ``min(1, 0.25 * D / K)`` of "jensen" plus ``min(25, 0.04 * D)`` of "sliced" for "blend".
+      ``sliced_share="auto"`` divides smaller weights in the same proportion; of a larger one all
+      that is beyond goes to "sliced";
     - ``min(25, 0.04 * D)`` for "sliced" alone, ``min(10, 0.08 * D / K)`` for the others.
 
     References
@@ -422,15 +423,14 @@ class WiSEALE(Objective):
         ratio = n_features / n_components
         alone, blended = (min(limit, part * ratio) for part, limit in (_ALONE, _BLENDED))
         sliced = min(_SLICED[1], _SLICED[0] * n_features)
-        shares, auto_weight = {self.bound: 1.0}, alone
-        if self.bound == "sliced":
-            auto_weight = sliced
-        elif self.bound == "blend":
-            auto_weight = blended + sliced
-            share = self.sliced_share
-            share = sliced / auto_weight if share == "auto" else float(share)
-            shares = {"jensen": 1.0 - share, "sliced": share}
-            shares = {bound: share for bound, share in shares.items() if share}
+        auto_weight = {"blend": blended + sliced, "sliced": sliced}.get(self.bound, alone)
         weight = auto_weight if self.weight == "auto" else float(self.weight)
+        shares = {self.bound: 1.0}
+        if self.bound == "blend":
+            share = self.sliced_share
+            if share == "auto":
+                share = 1.0 - blended / max(weight, auto_weight)
+            shares = {"jensen": 1.0 - share, "sliced": float(share)}
+            shares = {bound: share for bound, share in shares.items() if share}
         width = _AUTO_WIDTH if self.width == "auto" else int(self.width)
         return AggregateKL(shares, weight, width)
