@@ -1,7 +1,7 @@
 """WiSE-ALE dimensionality reduction for scikit-learn."""
 
-from ._transformer import WiSEALETransformer
+from ._transformer import WiSEALETransformer, load
 
-__all__ = ["WiSEALETransformer", "__version__"]
+__all__ = ["WiSEALETransformer", "__version__", "load"]
 
 __version__ = "0.1.0"

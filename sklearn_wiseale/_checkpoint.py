@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,11 +17,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-__all__ = ["Checkpoint", "fingerprint_of", "read_file", "write_file"]
+__all__ = [
+    "Checkpoint",
+    "check_target",
+    "fingerprint_of",
+    "read_file",
+    "write_bytes",
+    "write_file",
+]
 
 #: Version of the files' contents; a reader refuses files newer than it knows.
 FORMAT_VERSION = 1
 _HEADER = "sklearn_wiseale"
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that is about to be written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its directory is not there.
+
+    IsADirectoryError
+        If it is a directory itself.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "The directory of the file must exist", str(target.parent)
+        )
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "The path must be that of a file, not of a directory", str(target)
+        )
+    return target
 
 
 def write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -43,15 +75,27 @@ def write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -
     text = json.dumps({"format_version": FORMAT_VERSION, **header})
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(own, metadata={_HEADER: text})
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    write_bytes(path, content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as a whole or, on any error, not at all.
+
+    Raises
+    ------
+    OSError
+        If the directory is not there, cannot be written to, or is full; what was there is left as
+        it was.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(part, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -72,7 +116,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} must be a file written by sklearn_wiseale. It is damaged or of "
             f"another kind: {str(error).splitlines()[0] if str(error) else type(error).__name__}"

@@ -13,7 +13,15 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Rows", "Scaling", "ShuffledBatches", "chunk_length", "dense", "has_missing"]
+__all__ = [
+    "Rows",
+    "Scaling",
+    "ShuffledBatches",
+    "TensorScaling",
+    "chunk_length",
+    "dense",
+    "has_missing",
+]
 
 #: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22

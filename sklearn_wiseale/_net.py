@@ -125,6 +125,7 @@ class VariationalNet(NeuralNet):
         self.order_generator_ = torch.Generator().manual_seed(order)
         self.noise_generator_ = torch.Generator(self.device).manual_seed(noise)
         self.n_samples_ = self.first_row_ = 0
+        self.missing_ = False
         return self
 
     def torch_compile(self, module: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from .likelihoods import Likelihood
 from .likelihoods._base import Columns
 from .networks import Network
 
-__all__ = ["build_module", "column_scaling"]
+__all__ = ["blank_module", "build_module", "column_scaling"]
 
 #: Posterior variance at the start: the noise's share of a component, within these limits.
 _START_VARIANCE = (1e-3, 0.5)
@@ -108,14 +108,48 @@ def build_module(
     offset[n_components : n_components + n_axes] = np.log(share)
 
     encoder, decoder = network.build(n_features, n_components, len(bias))
-    flags = None
-    if moments.missing:
-        flags = torch.nn.Linear(n_features, 2 * n_components, bias=False)
-        torch.nn.init.zeros_(flags.weight)
     fill = torch.from_numpy(centre)
+    flags = _flags(n_features, n_components) if moments.missing else None
     module = VariationalModule(encoder, decoder, observation, fill, flags).to(dtype)
     for part, matrix, constant in ((encoder, projection, offset), (decoder, weight, bias)):
         start_linear: Callable[..., None] | None = getattr(part, "start_linear", None)
         if start_linear is not None:
             start_linear(torch.from_numpy(matrix), torch.from_numpy(constant))
     return module
+
+
+def blank_module(
+    n_features: int,
+    n_components: int,
+    likelihood: Likelihood,
+    network: Network,
+    dtype: torch.dtype,
+    *,
+    missing: bool,
+    device: torch.device,
+) -> VariationalModule:
+    """A module whose weights and estimates are yet to be filled in; see ``build_module``.
+
+    Parameters
+    ----------
+    missing : bool
+        Whether it was trained with missing values.
+
+    device : torch.device
+        Of encoder, decoder and flags; "meta" makes shapes without numbers.
+    """
+    one, nothing = np.ones(n_features), np.zeros((n_features, 1))
+    observation = likelihood.build(one, 0.5 * one, one)
+    n_outputs = len(likelihood.linear_start(0.5 * one, nothing)[0])
+    with device:
+        encoder, decoder = network.build(n_features, n_components, n_outputs)
+        flags = _flags(n_features, n_components) if missing else None
+    fill = torch.from_numpy(one)
+    return VariationalModule(encoder, decoder, observation, fill, flags).to(dtype)
+
+
+def _flags(n_features: int, n_components: int) -> torch.nn.Linear:
+    """What the posterior gains from knowing which entries are not observed: nothing, at first."""
+    flags = torch.nn.Linear(n_features, 2 * n_components, bias=False)
+    torch.nn.init.zeros_(flags.weight)
+    return flags

@@ -36,6 +36,8 @@ from ._checks import (
 from ._data import Rows, chunk_length, dense, has_missing
 from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
+from ._onnx import export
+from ._persistence import read, write
 from ._start import build_module, column_scaling
 from ._statistics import Moments, principal_axes
 from ._tasks import CallbackSupportMixin, FitTask, with_callbacks
@@ -44,7 +46,7 @@ from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import NETWORKS, Network
 from .objectives import OBJECTIVES, Objective
 
-__all__ = ["AggregateKLBounds", "WiSEALETransformer"]
+__all__ = ["AggregateKLBounds", "WiSEALETransformer", "load"]
 
 #: early_stopping="auto" holds rows out where there are at least and at most so many.
 _SELECT_ROWS = (40, 10_000)
@@ -243,6 +245,7 @@ class WiSEALETransformer(
     }
     _doc_link_module = "sklearn_wiseale"
     _built: dict[str, Any]  # what the fitted state was built from
+    _net_params: dict[str, Any] | None  # that net_ was built with
     _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
 
     def __init__(
@@ -555,6 +558,7 @@ class WiSEALETransformer(
         self.net_ = self._build_net(module, divergence, rate, seed)
         fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
         self._built = {**fixed, **parts}
+        self._net_params = self.net_params and dict(self.net_params)
         self.n_components_ = self.n_components
         self._n_axes = len(axes.variance)
         self.n_samples_seen_ = 0
@@ -853,6 +857,111 @@ class WiSEALETransformer(
         """
         return float(np.mean(self.score_samples(X), dtype=np.float64))
 
+    # saving ---------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a file that :func:`sklearn_wiseale.load` reads.
+
+        A safetensors file with a JSON header: unlike a pickle, reading it runs no code. It holds
+        what a pickle holds, which is all but the optimiser's state: parameters, weights, scaling,
+        noise, ``history_`` and the generators. So a loaded estimator gives the same codes,
+        reconstructions, samples and scores, and goes on training as an unpickled one would.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Of a directory that is there. An existing file is replaced once the new one is whole.
+
+        Raises
+        ------
+        ValueError
+            If a parameter cannot be stored, as callbacks or an optimiser in ``net_params``; or of
+            a subclass of the estimator.
+
+        FileNotFoundError
+            If the directory is not there.
+
+        See Also
+        --------
+        sklearn_wiseale.load : Reads the file.
+
+        Notes
+        -----
+        Code of your own is not stored: torch modules of
+        :class:`~sklearn_wiseale.networks.Modules` and classes of parts that you have written are
+        handed back to ``load``. What such parts learn must be parameters or buffers of their
+        modules. Callbacks of :mod:`sklearn.callback` and attributes that you have added are left
+        out.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn_wiseale import WiSEALETransformer, load
+        >>> X = load_wine().data
+        >>> reducer = WiSEALETransformer(max_epochs=2, random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     reducer.save(Path(folder, "wine.safetensors"))
+        ...     again = load(Path(folder, "wine.safetensors"))
+        >>> bool((again.transform(X) == reducer.transform(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        write(self, path)
+
+    def export_onnx(self, path: str | os.PathLike[str], part: str = "encoder") -> None:
+        """Write the encoder or the decoder as an ONNX file, for use without Python or torch.
+
+        Scaling is part of the file, and the number of rows is free. All numbers are float32,
+        whatever ``precision`` is.
+
+        ========= ================================== =============================================
+        part      input                              outputs
+        ========= ================================== =============================================
+        encoder   "X", (n_samples, n_features), in   "codes", as :meth:`transform` gives them, and
+                  the units of X                     "std", (n_samples, n_components) each
+        decoder   "codes", (n_samples, n_components) "X", (n_samples, n_features), as
+                                                     :meth:`inverse_transform` gives it
+        ========= ================================== =============================================
+
+        Where ``fit`` was given images, X are images of shape (n_samples, C, H, W). A row with NaN
+        has the code NaN: the search for its mode, which :meth:`transform` makes, is not exported.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Of a directory that is there. An existing file is replaced once the new one is whole.
+
+        part : {"encoder", "decoder"}, default="encoder"
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install sklearn-wiseale[onnx]``.
+
+        ValueError
+            If there is no such part, or torch cannot export a network of your own.
+
+        FileNotFoundError
+            If the directory is not there.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn_wiseale import WiSEALETransformer
+        >>> reducer = WiSEALETransformer(max_epochs=2, random_state=0).fit(load_wine().data)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     reducer.export_onnx(Path(folder, "encoder.onnx"))
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['encoder.onnx']
+        """
+        check_is_fitted(self)
+        given = self.net_.module_, self._scaling, self._image_shape, self.n_components_
+        export(path, part, *given)
+
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
@@ -945,6 +1054,66 @@ class WiSEALETransformer(
         codes = "float64" if self.precision == "float64" else "float32"
         tags.transformer_tags.preserves_dtype = [codes]
         return tags
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    *,
+    objective: Objective | None = None,
+    likelihood: Likelihood | None = None,
+    network: Network | None = None,
+) -> WiSEALETransformer:
+    """Read an estimator that :meth:`WiSEALETransformer.save` has written.
+
+    No code in the file is run, whoever has written it: classes are looked up by name among those
+    of this package, and shapes are compared with the tensors before anything is built.
+
+    Parameters
+    ----------
+    path : str or PathLike
+
+    device : str, default="auto"
+        Becomes the parameter ``device`` of the estimator. "auto" keeps the one that it was saved
+        with or, where that is not available here, stands for itself.
+
+    objective, likelihood, network : object, default=None
+        Handed back where they are code of your own, which is not stored: for instance
+        ``network=Modules(encoder, decoder)``, equal to the one that was fitted.
+
+    Returns
+    -------
+    estimator : WiSEALETransformer
+        Fitted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If it is damaged, of another kind or of a newer release; if a part has to be handed back,
+        or does not fit the weights; or if there is no such device.
+
+    See Also
+    --------
+    WiSEALETransformer.save : Writes the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn_wiseale import WiSEALETransformer, load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "wine.safetensors")
+    ...     WiSEALETransformer(3, max_epochs=2, random_state=0).fit(load_wine().data).save(file)
+    ...     load(file)
+    WiSEALETransformer(max_epochs=2, n_components=3, random_state=0)
+    """
+    handed_back = {"objective": objective, "likelihood": likelihood, "network": network}
+    known = {"WiSEALETransformer": WiSEALETransformer}
+    return read(path, device, handed_back, estimators=known, bounds=AggregateKLBounds)
 
 
 def _dense_chunks(X: Any) -> Iterator[np.ndarray]:

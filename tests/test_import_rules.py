@@ -19,9 +19,12 @@ INSIDE = {
     "_checkpoint": set(),
     "_checks": {"likelihoods", "networks", "objectives"},
     "_data": set(),
+    "_encoding": {"_parts", "likelihoods", "networks", "objectives"},
     "_evidence": {"likelihoods"},
     "_net": {"_callbacks", "_data", "likelihoods", "objectives._base"},
+    "_onnx": {"_checkpoint", "_data", "_net"},
     "_parts": set(),
+    "_persistence": {"_checkpoint", "_checks", "_data", "_encoding", "_net", "_parts", "_start"},
     "_start": {"_data", "_net", "_statistics", "likelihoods", "likelihoods._base", "networks"},
     "_statistics": set(),
     "_tasks": {"_callbacks"},
@@ -32,6 +35,8 @@ INSIDE = {
         "_data",
         "_evidence",
         "_net",
+        "_onnx",
+        "_persistence",
         "_start",
         "_statistics",
         "_tasks",
@@ -88,6 +93,17 @@ INSIDE = {
     "objectives._sides": set(),
     "objectives._sliced": set(),
     "objectives._tiles": {"objectives._sides"},
+    "plotting": {
+        "plotting._embedding",
+        "plotting._reconstruction",
+        "plotting._training",
+        "plotting._traversal",
+    },
+    "plotting._base": set(),
+    "plotting._embedding": {"plotting._base"},
+    "plotting._reconstruction": {"plotting._base"},
+    "plotting._training": {"plotting._base"},
+    "plotting._traversal": {"plotting._base"},
 }
 
 _CHECKS = "sklearn.utils._param_validation"
@@ -99,9 +115,12 @@ OUTSIDE = {
     "_checkpoint": {"numpy", "safetensors", "torch"},
     "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
     "_data": {"numpy", "sklearn.utils", "torch"},
+    "_encoding": {"numpy"},
     "_evidence": {"torch"},
     "_net": {"numpy", "torch", "skorch"},
+    "_onnx": {"numpy", "onnx", "onnxscript", "torch"},
     "_parts": {"sklearn.base"},
+    "_persistence": {"numpy", "torch"},
     "_start": {"numpy", "torch"},
     "_statistics": {"numpy", "scipy"},
     "_tasks": {"numpy", "skorch", "sklearn.callback"},
@@ -137,6 +156,12 @@ OUTSIDE = {
     "objectives._sides": {"torch"},
     "objectives._sliced": {"torch"},
     "objectives._tiles": {"torch"},
+    "plotting": set(),
+    "plotting._base": {"matplotlib", "numpy", "sklearn.utils"},
+    "plotting._embedding": {"matplotlib", "numpy", "scipy", "sklearn.utils"},
+    "plotting._reconstruction": {"matplotlib", "numpy", "sklearn.metrics", "sklearn.utils"},
+    "plotting._training": {"matplotlib", "numpy"},
+    "plotting._traversal": {"matplotlib", "numpy", "scipy"},
 }
 
 #: Imported only where they are used, so that the package imports without them and quickly.
@@ -216,8 +241,18 @@ def test_imports_have_one_direction():
     [
         ("skorch", {"_net", "_callbacks", "_tasks"}),
         ("tqdm", {"_callbacks"}),
+        ("onnx", {"_onnx"}),
         ("sklearn.base", {"_checks", "_parts", "_transformer"}),
-        ("matplotlib", set()),
+        (
+            "matplotlib",
+            {
+                "plotting._base",
+                "plotting._embedding",
+                "plotting._reconstruction",
+                "plotting._training",
+                "plotting._traversal",
+            },
+        ),
     ],
 )
 def test_framework_has_few_doors(framework, doors):

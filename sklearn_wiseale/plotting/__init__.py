@@ -1,0 +1,8 @@
+"""Displays of a fitted transformer, in scikit-learn's manner; they need matplotlib."""
+
+from ._embedding import EmbeddingDisplay
+from ._reconstruction import ReconstructionDisplay
+from ._training import TrainingDisplay
+from ._traversal import TraversalDisplay
+
+__all__ = ["EmbeddingDisplay", "ReconstructionDisplay", "TrainingDisplay", "TraversalDisplay"]

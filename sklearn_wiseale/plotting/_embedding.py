@@ -1,0 +1,447 @@
+"""Codes of rows as points."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.utils.multiclass import type_of_target
+
+from ._base import (
+    as_dense,
+    check_components,
+    check_count,
+    check_estimator,
+    class_colours,
+    component_names,
+    import_pyplot,
+    ink,
+    palette,
+    sequential,
+    shortened,
+    single_axes,
+)
+
+__all__ = ["EmbeddingDisplay"]
+
+#: Classes that a legend lists; of more, a colour bar names some.
+_LEGEND_CLASSES = 20
+#: Radii at which the prior is drawn, in standard deviations.
+_PRIOR_RADII = (1, 2, 3)
+
+
+class EmbeddingDisplay:
+    """Codes of rows, one component against another, coloured by a target.
+
+    Two components make a scatter plot. Of a single one, points are stacked into a histogram: the
+    code says where a point stands, and heights count rows. Make it with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples, 1) or (n_samples, 2)
+        Components that are drawn.
+
+    names : sequence of str
+        Their names, for the axes.
+
+    y : ndarray of shape (n_samples,), default=None
+        What colours the points: floats are numbers and get a colour bar, values of other dtypes
+        are classes and get a legend or, more than 20 of them, a colour bar that names some.
+
+    target_name : str, default=None
+        Title of the legend or the colour bar.
+
+    std : ndarray of shape (n_ellipses, 1) or (n_ellipses, 2), default=None
+        Standard deviations of the posteriors that are drawn.
+
+    std_rows : ndarray of shape (n_ellipses,), default=None
+        Rows of ``codes`` to which they belong; None for the first rows.
+
+    prior : bool, default=False
+        Draw the prior N(0, I).
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+
+    figure_ : matplotlib Figure
+
+    scatter_ : matplotlib PathCollection
+        The points, in the order of ``codes``.
+
+    ellipses_ : matplotlib EllipseCollection, LineCollection or None
+        The posteriors: ellipses or, with one component, lines.
+
+    prior_ : list of matplotlib artists
+        Circles or, with one component, the line of the density.
+
+    classes_ : ndarray or None
+        Sorted values of ``y``, if these are classes.
+
+    texts_ : list of matplotlib Text
+        Names of the classes at their medians, where there are more than eight.
+
+    legend_ : matplotlib Legend or None
+        Beside the axes, or inside those of a figure without a layout engine; there it leaves out
+        classes that are named at their medians.
+
+    colorbar_ : matplotlib Colorbar or None
+
+    See Also
+    --------
+    ReconstructionDisplay : Rows beside what their codes give back.
+    TraversalDisplay : What codes decode to.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> from sklearn_wiseale.plotting import EmbeddingDisplay
+    >>> X, y = load_wine(return_X_y=True)
+    >>> reducer = WiSEALETransformer(2, max_epochs=2, random_state=0).fit(X)
+    >>> display = EmbeddingDisplay.from_estimator(reducer, X, y, posterior="ellipses")
+    >>> display.ax_.get_xlabel()
+    'wisealetransformer0'
+    """
+
+    def __init__(
+        self,
+        *,
+        codes: np.ndarray,
+        names: Any,
+        y: np.ndarray | None = None,
+        target_name: str | None = None,
+        std: np.ndarray | None = None,
+        std_rows: np.ndarray | None = None,
+        prior: bool = False,
+    ) -> None:
+        self.codes = codes
+        self.names = names
+        self.y = y
+        self.target_name = target_name
+        self.std = std
+        self.std_rows = std_rows
+        self.prior = prior
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        components: Any = (0, 1),
+        posterior: bool | str = False,
+        max_ellipses: int = 200,
+        prior: bool | str = "auto",
+        ax: Any = None,
+        scatter_kwargs: dict[str, Any] | None = None,
+    ) -> EmbeddingDisplay:
+        """Transform X and draw the codes.
+
+        Parameters
+        ----------
+        estimator : fitted transformer
+            Anything with ``transform``, such as PCA or a pipeline; for ``posterior`` a
+            ``WiSEALETransformer``.
+
+        X : array-like, dataframe or sparse matrix of shape (n_samples, n_features)
+            Whatever ``estimator.transform`` takes, missing values included.
+
+        y : array-like of shape (n_samples,), default=None
+            Classes or numbers that colour the points. Strings, booleans and at most 20 distinct
+            whole numbers are classes, other numbers are numbers. Missing values are refused.
+
+        components : int or tuple of int, default=(0, 1)
+            One or two components. The default is the only one where there is only one.
+
+        posterior : {False, True, "ellipses"}, default=False
+            Draw posteriors, as ellipses whose half-axes are one standard deviation.
+
+        max_ellipses : int, default=200
+            Rows whose posteriors are drawn, evenly spaced over those of X, so that many rows
+            stay legible.
+
+        prior : bool or "auto", default="auto"
+            Draw the prior N(0, I): circles at 1, 2 and 3 standard deviations or, with one
+            component, its density. "auto" does so for estimators that have posteriors.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw in; None makes a figure.
+
+        scatter_kwargs : dict, default=None
+            Passed on to matplotlib's ``scatter``.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+
+        Raises
+        ------
+        ValueError
+            If an argument is not what is allowed.
+
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        import_pyplot(f"{cls.__name__}.from_estimator")
+        if not isinstance(posterior, bool) and posterior != "ellipses":
+            raise ValueError(f"posterior must be False, True or 'ellipses'. Got {posterior!r}.")
+        if not isinstance(prior, bool) and prior != "auto":
+            raise ValueError(f"prior must be True, False or 'auto'. Got {prior!r}.")
+        max_ellipses = check_count("max_ellipses", max_ellipses)
+        needs = ("transform", "posterior") if posterior else ("transform",)
+        check_estimator(estimator, cls.__name__, *needs)
+        codes, std = estimator.posterior(X) if posterior else (estimator.transform(X), None)
+        codes = as_dense(codes)
+        if codes.ndim != 2:
+            raise ValueError(
+                "estimator must have codes of shape (n_samples, n_components) for "
+                f"{cls.__name__}. Got {type(estimator).__name__} with codes of shape {codes.shape}."
+            )
+        n, k = codes.shape
+        if k == 1 and isinstance(components, tuple) and components == (0, 1):
+            components = 0
+        chosen = check_components(components, k, (1, 2))
+        values, target_name = (None, None) if y is None else _read_target(y, n)
+        rows = None
+        if std is not None:
+            rows = np.linspace(0, n - 1, min(n, max_ellipses)).round().astype(int)
+            std = as_dense(std)[rows][:, chosen]
+        names = component_names(estimator, k)
+        display = cls(
+            codes=codes[:, chosen],
+            names=[names[c] for c in chosen],
+            y=values,
+            target_name=target_name,
+            std=std,
+            std_rows=rows,
+            prior=hasattr(estimator, "posterior") if prior == "auto" else bool(prior),
+        )
+        return display.plot(ax=ax, scatter_kwargs=scatter_kwargs)
+
+    def plot(
+        self, ax: Any = None, *, scatter_kwargs: dict[str, Any] | None = None
+    ) -> EmbeddingDisplay:
+        """Draw the codes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw in; None makes a figure.
+
+        scatter_kwargs : dict, default=None
+            Passed on to matplotlib's ``scatter``, over what is chosen here (``s``, ``alpha``,
+            ``linewidths`` and the colours).
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        ax = self.ax_ = single_axes(plt, ax)
+        self.figure_ = ax.figure
+        single = self.codes.shape[1] == 1
+        points, bin_width = _stacked(self.codes[:, 0], self.y) if single else (self.codes, 0.0)
+        n = len(points)
+        style: dict[str, Any] = {
+            "s": float(np.clip(6000 / max(n, 1), 4, 24)),
+            "alpha": 0.85 if n <= 2000 else 0.5,
+            "linewidths": 0,
+            "zorder": 2.5,
+            **self._colours(),
+            **(scatter_kwargs or {}),
+        }
+        self.scatter_ = ax.scatter(*points.T, **style)
+        self.prior_ = self._draw_prior(bin_width) if self.prior else []
+        self.ellipses_ = self._draw_posteriors(points) if self.std is not None else None
+        self._draw_keys()
+        ax.set_xlabel(self.names[0])
+        ax.set_ylabel("rows" if single else self.names[1])
+        if single:
+            ax.set_ylim(bottom=0)
+        elif self.prior:
+            ax.set_aspect("equal", adjustable="datalim")  # circles are to be round
+        return self
+
+    def _colours(self) -> dict[str, Any]:
+        """Arguments of ``scatter`` that colour the points; keeps the classes."""
+        self.classes_: np.ndarray | None = None
+        if self.y is None:
+            return {"color": palette(self.ax_)[0]}
+        if self.y.dtype.kind == "f":
+            return {"c": self.y, "cmap": sequential(self.ax_)}
+        self.classes_, index = np.unique(self.y, return_inverse=True)
+        if len(self.classes_) > _LEGEND_CLASSES:
+            return {"c": index, "cmap": sequential(self.ax_)}
+        return {"color": class_colours(len(self.classes_), self.ax_)[index]}
+
+    def _draw_prior(self, bin_width: float) -> list[Any]:
+        from matplotlib.patches import Circle
+
+        line: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55, "zorder": 1.5}
+        if bin_width:
+            z = np.linspace(-3.5, 3.5, 201)
+            height = norm.pdf(z) * bin_width * len(self.codes)
+            return self.ax_.plot(z, height, color=ink(self.ax_), **line)
+        circles = [
+            Circle((0.0, 0.0), radius, fill=False, edgecolor=ink(self.ax_), **line)
+            for radius in _PRIOR_RADII
+        ]
+        return [self.ax_.add_patch(circle) for circle in circles]
+
+    def _draw_posteriors(self, points: np.ndarray) -> Any:
+        from matplotlib.collections import EllipseCollection, LineCollection
+
+        std = np.asarray(self.std)
+        rows = np.arange(len(std)) if self.std_rows is None else self.std_rows
+        self.scatter_.update_scalarmappable()
+        colours = self.scatter_.get_facecolors()
+        colours = colours[rows] if len(colours) == len(points) else colours
+        line: dict[str, Any] = {"edgecolors": colours, "linewidths": 0.8, "alpha": 0.6, "zorder": 2}
+        if std.shape[1] == 1:
+            ends = [points[rows] + std * [side, 0.0] for side in (-1.0, 1.0)]
+            return self.ax_.add_collection(LineCollection(list(np.stack(ends, axis=1)), **line))
+        ellipses = EllipseCollection(
+            2 * std[:, 0],
+            2 * std[:, 1],
+            np.zeros(len(std)),
+            units="xy",
+            offsets=points[rows],
+            offset_transform=self.ax_.transData,
+            facecolors="none",
+            **line,
+        )
+        corners = [points[rows] - std, points[rows] + std]
+        self.ax_.add_collection(ellipses, autolim=False)
+        self.ax_.update_datalim(np.concatenate(corners))
+        self.ax_.autoscale_view()
+        return ellipses
+
+    def _draw_keys(self) -> None:
+        """Legend of the classes, or colour bar of the numbers."""
+        from matplotlib.lines import Line2D
+
+        self.legend_ = self.colorbar_ = None
+        self.texts_: list[Any] = []
+        handles: list[Any] = []
+        if self.classes_ is not None and len(self.classes_) <= _LEGEND_CLASSES:
+            colours = class_colours(len(self.classes_), self.ax_)
+            for name, colour in zip(self.classes_, colours, strict=True):
+                dot: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 5}
+                handles.append(Line2D([], [], color=colour, label=shortened(str(name)), **dot))
+            if len(colours) > len(palette(self.ax_)) and self.codes.shape[1] == 2:
+                self._name_classes()
+                if self.figure_.get_layout_engine() is None:  # so many would hide the points
+                    handles = []
+        elif self.y is not None:
+            self._draw_colorbar()
+        single = self.codes.shape[1] == 1
+        if self.std is not None:
+            n = len(self.std)
+            label = "±1 sd" if n == len(self.codes) else f"±1 sd of\n{n} rows"
+            mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "fillstyle": "none"}
+            mark = {"linestyle": "-"} if single else mark
+            handles.append(Line2D([], [], color=ink(self.ax_), linewidth=0.8, label=label, **mark))
+        if self.prior_:
+            label = "prior" if single else "prior,\n1 to 3 sd"
+            thin: dict[str, Any] = {"alpha": 0.55, "linewidth": 0.9}
+            handles.append(Line2D([], [], color=ink(self.ax_), label=label, **thin))
+        if handles:
+            self._draw_legend(handles)
+
+    def _draw_legend(self, handles: list[Any]) -> None:
+        """Beside the axes, where a layout engine makes room for it, or else inside."""
+        where: dict[str, Any] = {"loc": "upper right"}
+        listed = self.classes_ is not None and self.colorbar_ is None
+        if listed and self.figure_.get_layout_engine() is not None:
+            where = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+        title = self.target_name if listed else None
+        columns = 2 if len(handles) > 14 else 1
+        self.legend_ = self.ax_.legend(
+            handles=handles,
+            title=title,
+            fontsize="small",
+            ncols=columns,
+            handlelength=1.4,
+            handletextpad=0.5,
+            **where,
+        )
+
+    def _draw_colorbar(self) -> None:
+        bar = self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=self.ax_)
+        bar.solids.set_alpha(1.0)
+        bar.set_label(self.target_name or "y")
+        if self.classes_ is not None:
+            some = np.unique(np.linspace(0, len(self.classes_) - 1, 9).round().astype(int))
+            bar.set_ticks(some, labels=[shortened(str(name)) for name in self.classes_[some]])
+
+    def _name_classes(self) -> None:
+        """Names at the medians of classes that are too many to be told apart by colour."""
+        from matplotlib.patheffects import withStroke
+
+        halo = [withStroke(linewidth=3, foreground=self.ax_.get_facecolor())]
+        for name in np.asarray(self.classes_):
+            x, y = np.median(self.codes[self.y == name], axis=0)
+            bold: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3}
+            text = self.ax_.text(x, y, shortened(str(name)), color=ink(self.ax_), **bold)
+            text.set_path_effects(halo)
+            self.texts_.append(text)
+
+
+def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
+    """Classes as integers, booleans or strings, numbers as float64; and the name of y."""
+    name = getattr(y, "name", None)
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n,):
+        raise ValueError(
+            f"y must have shape ({n},), one value for each row of X. Got shape {values.shape}."
+        )
+    missing = [i for i, value in enumerate(values.tolist()) if _is_missing(value)]
+    if missing:
+        raise ValueError(
+            f"y must not have missing values. Got {values[missing[0]]!r} for row {missing[0]} and "
+            f"{len(missing)} in all: leave these rows out, or make them a class of their own."
+        )
+    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values):
+        values = np.asarray(values.tolist())
+    elif values.dtype.kind in "OUT":
+        values = values.astype(str)
+    if values.dtype.kind not in "biufU":
+        raise ValueError(f"y must hold numbers, booleans or strings. Got dtype {values.dtype}.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"y must be finite. Got {values[~np.isfinite(values)][0]!r}.")
+    if values.dtype.kind not in "bU":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of many classes, which are numbers here
+            kind = type_of_target(values)
+        if kind == "continuous" or len(np.unique(values)) > _LEGEND_CLASSES:
+            values = values.astype(np.float64)
+        else:
+            values = values.astype(np.int64)
+    return values, None if name is None else str(name)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
+def _stacked(code: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Points (n, 2) that make a histogram, at the codes and one above the other; width of a bin.
+
+    Within a bin they are in the order of y, so that colours lie together.
+    """
+    n_bins = int(np.clip(2 * np.sqrt(len(code)), 10, 80))
+    spread = float(np.ptp(code))
+    width = spread / n_bins if spread > 0 else 1.0
+    bins = np.minimum((code - code.min()) // width, n_bins - 1).astype(int)
+    order = np.lexsort((code if y is None else np.unique(y, return_inverse=True)[1], bins))
+    first = np.searchsorted(bins[order], bins[order], side="left")
+    height = np.empty(len(code))
+    height[order] = np.arange(len(code)) - first + 0.5
+    return np.column_stack([code, height]), width

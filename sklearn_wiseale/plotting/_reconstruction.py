@@ -1,0 +1,337 @@
+"""Rows beside what their codes give back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils import _safe_indexing, check_random_state
+
+from ._base import (
+    as_dense,
+    as_images,
+    check_count,
+    check_estimator,
+    check_image_shape,
+    draw_mosaic,
+    feature_names,
+    fitting_columns,
+    image_range,
+    import_pyplot,
+    ink,
+    mosaic_size,
+    palette,
+    panel_axes,
+    shortened,
+    single_axes,
+)
+
+__all__ = ["ReconstructionDisplay"]
+
+#: Rows that are drawn where nothing is asked for: images, and points a panel.
+_N_IMAGES = 8
+_N_POINTS = 1000
+
+
+class ReconstructionDisplay:
+    """Rows beside ``inverse_transform(transform(X))``.
+
+    Images make two lines, original above reconstruction, in the same shades. Tables make a panel
+    a feature, original against reconstructed values, with the line on which both are equal and
+    the share of the feature's variance that is reconstructed. Make it with
+    :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    original, reconstruction : ndarray of shape (n_rows, n_features)
+        What is drawn, in the units of X; of tables only the features that have a panel. NaN
+        where nothing was observed.
+
+    image_shape : tuple of int, default=None
+        Shape of an image; None for tables.
+
+    names : sequence of str, default=None
+        Names of the features.
+
+    r2 : ndarray of shape (n_features,), default=None
+        Share of variance reconstructed of each feature; NaN where it is not defined.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+
+    axes_ : ndarray of Axes
+        One a panel; images have a single panel.
+
+    ax_ : matplotlib Axes
+        The first of them.
+
+    images_ : ndarray of AxesImage of shape (2, n_rows), or None
+
+    scatters_ : list of PathCollection
+        One a panel of a table.
+
+    lines_ : list of Line2D
+        Where original and reconstruction are equal, one a panel of a table.
+
+    See Also
+    --------
+    sklearn_wiseale.diagnostics.reconstruction_r2 : The same in one number.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_wiseale.plotting import ReconstructionDisplay
+    >>> X = load_digits().data
+    >>> pca = PCA(8).fit(X)  # or WiSEALETransformer(8)
+    >>> display = ReconstructionDisplay.from_estimator(pca, X, image_shape=(8, 8))
+    >>> display.images_.shape
+    (2, 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        original: np.ndarray,
+        reconstruction: np.ndarray,
+        image_shape: tuple[int, ...] | None = None,
+        names: Any = None,
+        r2: np.ndarray | None = None,
+    ) -> None:
+        self.original = original
+        self.reconstruction = reconstruction
+        self.image_shape = image_shape
+        self.names = names
+        self.r2 = r2
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        image_shape: Any = None,
+        n_rows: int | None = None,
+        max_features: int = 9,
+        random_state: Any = None,
+        ax: Any = None,
+        cmap: Any = "gray",
+        scatter_kwargs: dict[str, Any] | None = None,
+    ) -> ReconstructionDisplay:
+        """Reconstruct rows of X and draw them beside the originals.
+
+        Parameters
+        ----------
+        estimator : fitted transformer
+            Anything with ``transform`` and ``inverse_transform``, such as PCA or a pipeline.
+
+        X : array-like, dataframe or sparse matrix of shape (n_samples, n_features), or images
+            Images of shape (n_samples, C, H, W) need no ``image_shape``. Missing values are
+            allowed where the estimator allows them: such points are left out, such pixels
+            are blue.
+
+        image_shape : tuple of int, default=None
+            (height, width), or with 1 or 3 channels before or after these; draws images.
+
+        n_rows : int, default=None
+            Rows that are drawn; None is 8 images, or 1,000 rows of a table.
+
+        max_features : int, default=9
+            Panels of a table: the features of largest variance, in the order of the columns.
+
+        random_state : int, RandomState instance or None, default=None
+            Draws the rows; None takes rows evenly spaced over X and draws no random number.
+
+        ax : matplotlib Axes or array of Axes, default=None
+            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
+            as many as it has panels.
+
+        cmap : str or Colormap, default="gray"
+            For images of one channel.
+
+        scatter_kwargs : dict, default=None
+            Passed on to matplotlib's ``scatter``.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+
+        Raises
+        ------
+        ValueError
+            If an argument is not what is allowed.
+
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        import_pyplot(f"{cls.__name__}.from_estimator")
+        check_estimator(estimator, cls.__name__, "transform", "inverse_transform")
+        max_features = check_count("max_features", max_features)
+        if n_rows is not None:
+            n_rows = check_count("n_rows", n_rows)
+        if not hasattr(X, "shape"):
+            X = np.asarray(X)
+        if len(X.shape) not in (2, 4):
+            raise ValueError(
+                "X must have shape (n_samples, n_features), or be images of shape "
+                f"(n_samples, C, H, W). Got shape {X.shape}."
+            )
+        n_features = int(np.prod(X.shape[1:]))
+        if image_shape is None and len(X.shape) == 4:
+            image_shape = tuple(X.shape[1:])
+        names = feature_names(estimator, n_features, X)
+        if image_shape is not None:
+            image_shape = check_image_shape(image_shape, n_features)
+            X = _safe_indexing(X, _some_rows(X.shape[0], n_rows or _N_IMAGES, random_state))
+            original, reconstruction = _reconstruct(estimator, X)
+            display = cls(
+                original=original,
+                reconstruction=reconstruction,
+                image_shape=image_shape,
+                names=names,
+            )
+            return display.plot(ax=ax, cmap=cmap)
+        original, reconstruction = _reconstruct(estimator, X)
+        r2, variance = _by_feature(original, reconstruction)
+        features = np.sort(np.argsort(-variance, kind="stable")[:max_features])
+        rows = _some_rows(len(original), n_rows or _N_POINTS, random_state)
+        display = cls(
+            original=original[np.ix_(rows, features)],
+            reconstruction=reconstruction[np.ix_(rows, features)],
+            names=[names[f] for f in features],
+            r2=r2[features],
+        )
+        return display.plot(ax=ax, scatter_kwargs=scatter_kwargs)
+
+    def plot(
+        self, ax: Any = None, *, cmap: Any = "gray", scatter_kwargs: dict[str, Any] | None = None
+    ) -> ReconstructionDisplay:
+        """Draw the rows.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
+            as many as it has panels.
+
+        cmap : str or Colormap, default="gray"
+            For images of one channel.
+
+        scatter_kwargs : dict, default=None
+            Passed on to matplotlib's ``scatter``.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        self.images_: np.ndarray | None = None
+        self.scatters_: list[Any] = []
+        self.lines_: list[Any] = []
+        if self.image_shape is not None:
+            self._plot_images(plt, ax, cmap)
+        else:
+            self._plot_table(plt, ax, scatter_kwargs or {})
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
+        return self
+
+    def _plot_images(self, plt: Any, ax: Any, cmap: Any) -> None:
+        shape = self.image_shape or ()
+        rows = np.stack([self.original, self.reconstruction])
+        ax = single_axes(plt, ax, mosaic_size(2, rows.shape[1], shape))
+        limits = image_range(self.original, shape)
+        self.images_ = draw_mosaic(ax, as_images(rows, shape), limits, cmap)
+        ax.set_yticklabels(["original", "reconstructed"])
+        ax.set_xticks([])
+        self.axes_ = np.array([ax], dtype=object)
+
+    def _plot_table(self, plt: Any, ax: Any, scatter_kwargs: dict[str, Any]) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        n = self.original.shape[1]
+        n_columns = min(n, fitting_columns(ax, most=3))
+        n_lines = -(-n // n_columns)
+        size = (max(2.2 * n_columns, 3.2), max(2.0 * n_lines + 0.3, 2.8))
+        self.axes_ = panel_axes(plt, ax, n, n_columns, size)
+        n_points = len(self.original)
+        style: dict[str, Any] = {
+            "s": float(np.clip(2000 / max(n_points, 1), 4, 14)),
+            "alpha": 0.6,
+            "linewidths": 0,
+            "color": palette(self.axes_[0])[0],
+            **scatter_kwargs,
+        }
+        for i, panel in enumerate(self.axes_):
+            values = self.original[:, i], self.reconstruction[:, i]
+            seen = np.isfinite(values[0])
+            x, back = (column[seen] for column in values)
+            low, high = _limits(np.concatenate([x, back]))
+            line: dict[str, Any] = {
+                "color": ink(panel),
+                "linewidth": 0.9,
+                "alpha": 0.6,
+                "zorder": 1.5,
+            }
+            self.lines_ += panel.plot([low, high], [low, high], **line)
+            self.scatters_.append(panel.scatter(x, back, **style))
+            panel.set(xlim=(low, high), ylim=(low, high))
+            panel.ticklabel_format(useOffset=False)
+            panel.xaxis.set_major_locator(MaxNLocator(2))
+            panel.yaxis.set_major_locator(MaxNLocator(3))
+            panel.tick_params(labelsize="small")
+            name = shortened(str(self.names[i])) if self.names is not None else f"x{i}"
+            title = name if self.r2 is None else f"{name}\n{_percentage(self.r2[i])}"
+            panel.set_title(title, fontsize="small")
+            if i % n_columns == 0:
+                panel.set_ylabel("reconstructed", fontsize="small")
+            if i + n_columns >= n:
+                panel.set_xlabel("original", fontsize="small")
+
+
+def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
+    """Rows in ascending order: drawn, or evenly spaced."""
+    n_rows = min(n, n_rows)
+    if random_state is None:
+        return np.linspace(0, n - 1, n_rows).round().astype(int)
+    return np.sort(check_random_state(random_state).choice(n, n_rows, replace=False))
+
+
+def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Originals and reconstructions, both (n_samples, n_features), float64."""
+    back = as_dense(estimator.inverse_transform(estimator.transform(X)))
+    original = as_dense(X)
+    if back.shape != original.shape:
+        raise ValueError(
+            "estimator must have an inverse_transform that gives back the shape of X, "
+            f"{original.shape}. Got {type(estimator).__name__}, which gives {back.shape}."
+        )
+    return original.reshape(len(original), -1), back.reshape(len(back), -1)
+
+
+def _by_feature(original: np.ndarray, reconstruction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of variance reconstructed, and variance, of each column's observed entries."""
+    n_features = original.shape[1]
+    r2, variance = np.full(n_features, np.nan), np.zeros(n_features)
+    for j in range(n_features):
+        seen = np.isfinite(original[:, j])
+        column = original[seen, j]
+        if len(column) and np.ptp(column) > 0:
+            variance[j] = column.var()
+            r2[j] = r2_score(column, reconstruction[seen, j])
+    return r2, variance
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Least and greatest value, with a margin."""
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _percentage(r2: float) -> str:
+    return "R² undefined" if np.isnan(r2) else f"R² {r2:.2f}"
