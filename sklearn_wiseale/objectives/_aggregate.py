@@ -427,10 +427,10 @@ class WiSEALE(Objective):
         weight = auto_weight if self.weight == "auto" else float(self.weight)
         shares = {self.bound: 1.0}
         if self.bound == "blend":
-            share = self.sliced_share
-            if share == "auto":
-                share = 1.0 - blended / max(weight, auto_weight)
-            shares = {"jensen": 1.0 - share, "sliced": float(share)}
+            share = 1.0 - blended / max(weight, auto_weight)
+            if self.sliced_share != "auto":
+                share = float(self.sliced_share)
+            shares = {"jensen": 1.0 - share, "sliced": share}
             shares = {bound: share for bound, share in shares.items() if share}
         width = _AUTO_WIDTH if self.width == "auto" else int(self.width)
         return AggregateKL(shares, weight, width)
