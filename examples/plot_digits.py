@@ -80,6 +80,7 @@ for (name, images), line in zip(rows.items(), axes, strict=True):
         axis.spines[:].set_visible(False)
     line[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
-target = Path(__file__).with_suffix(".png") if "__file__" in globals() else Path("plot_digits.png")
-figure.savefig(target, dpi=120)
-print(f"figure: {target}")
+if "__file__" in globals():  # run as a script
+    target = Path(__file__).with_suffix(".png")
+    figure.savefig(target, dpi=120)
+    print(f"figure: {target}")
