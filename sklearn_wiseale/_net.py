@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ._callbacks import BestState, Schedule, StopTraining
 from ._data import Rows, ShuffledBatches
+from ._packed import pack, unpack
 from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
 
@@ -28,6 +29,9 @@ LOG_VAR_RANGE = (-20.0, 10.0)
 _HELD_OUT_SEED = 20190215
 #: Share of the present weights in the running average that held-out rows judge: 50 steps.
 _AVERAGE_RATE = 0.02
+#: What a net holds of torch's that pickles hold as arrays.
+_MODULES = ("module_", "criterion_")
+_GENERATORS = ("order_generator_", "noise_generator_")
 #: torch's global generators can be borrowed by one thread at a time.
 _RNG_LOCK = threading.RLock()
 
@@ -470,27 +474,37 @@ class VariationalNet(NeuralNet):
         net._set_training(False)
         return net
 
+    def on_cpu(self) -> VariationalNet:
+        """Return the net; where it is on another device, a copy without the optimiser."""
+        if torch.device(self.device).type == "cpu":
+            return self
+        net = object.__new__(type(self))  # copy.copy would pack the modules
+        net.__dict__ = {**self.__dict__, "noise_generator_": None}
+        net.module = net.module_ = copy.deepcopy(self.module_)
+        net.criterion = net.criterion_ = copy.deepcopy(self.criterion_)
+        net.order_generator_ = torch.Generator()
+        net.order_generator_.set_state(self.order_generator_.get_state())
+        return net.to(torch.device("cpu"))
+
     def __getstate__(self) -> dict[str, Any]:
-        """Without the optimiser's state, twice the weights; tensors on the CPU."""
-        net = self
-        if torch.device(self.device).type != "cpu":
-            net = object.__new__(type(self))  # copy.copy would come back here
-            net.__dict__ = {**self.__dict__, "noise_generator_": None}
-            net.module = net.module_ = copy.deepcopy(self.module_)
-            net.criterion = net.criterion_ = copy.deepcopy(self.criterion_)
-            net.order_generator_ = torch.Generator()
-            net.order_generator_.set_state(self.order_generator_.get_state())
-            net.to(torch.device("cpu"))
-        state = {k: v for k, v in net.__dict__.items() if k != "optimizer_"}
-        for name in ("order_generator_", "noise_generator_"):
-            state[name] = state[name].get_state()
+        """Without the optimiser's state, twice the weights; tensors as numpy arrays."""
+        state = {**self.on_cpu().__dict__}
+        for name in ("optimizer_", "module", "criterion"):
+            state.pop(name, None)
+        for name in _MODULES:
+            state[name] = pack(state[name])
+        for name in _GENERATORS:
+            state[name] = state[name].get_state().numpy()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for name in ("order_generator_", "noise_generator_"):
+        for name in _MODULES:
+            module = unpack(state[name])
+            self.__dict__[name] = self.__dict__[name.removesuffix("_")] = module
+        for name in _GENERATORS:
             generator = torch.Generator()
-            generator.set_state(state[name])
+            generator.set_state(torch.from_numpy(np.array(state[name])))
             self.__dict__[name] = generator
 
 

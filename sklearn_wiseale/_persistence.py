@@ -57,15 +57,15 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
         )
     check_parameters(estimator)
-    net = estimator.net_.__getstate__()  # on the CPU, without the optimiser's state
+    net = estimator.net_.on_cpu()
     tensors = {
         "scaling/shift": torch.from_numpy(np.array(estimator._scaling.shift)),
         "scaling/scale": torch.from_numpy(np.array(estimator._scaling.scale)),
-        "generator/order": net["order_generator_"],
-        "generator/noise": net["noise_generator_"],
+        "generator/order": net.order_generator_.get_state(),
+        "generator/noise": net.noise_generator_.get_state(),
     }
-    criterion = copy.deepcopy(net["criterion_"])  # without a bank, as in a pickle
-    for part, module in (("module", net["module_"]), ("criterion", criterion)):
+    criterion = copy.deepcopy(net.criterion_)  # without a bank, as in a pickle
+    for part, module in (("module", net.module_), ("criterion", criterion)):
         for key, value in module.state_dict().items():
             if not isinstance(value, Tensor):
                 raise ValueError(
@@ -87,8 +87,8 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "parameters": _encoded(estimator.get_params(deep=False)),
         "built": _encoded(built),
         "fitted": fitted,
-        "net": {key: encode(net[key], f"net_.{key}") for key in _NET},
-        "schedule": _schedule(net["callbacks_"]),
+        "net": {key: encode(getattr(net, key), f"net_.{key}") for key in _NET},
+        "schedule": _schedule(net.callbacks_),
     }
     return tensors, header
 

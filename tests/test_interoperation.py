@@ -1,10 +1,13 @@
 """The estimator among the tools that users put around it."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import sklearn
+import skops.io as skops
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -13,9 +16,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.likelihoods import NegativeBinomial
+from sklearn_wiseale.networks import MLP, Conv, Modules
 
 X, Y = load_wine(return_X_y=True, as_frame=True)
 SMALL = {"network": MLP(hidden=(8,)), "max_epochs": 2, "early_stopping": False, "random_state": 0}
@@ -133,6 +138,31 @@ def test_nullable_and_missing_columns_of_pandas(missing):
     if missing is not None:
         expected[0, 0] = np.nan
     np.testing.assert_array_equal(codes, reducer().fit(expected).transform(expected))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"objective": "wae", "likelihood": NegativeBinomial()},
+        {"network": Conv((1, 8, 8), channels=(4,))},
+        {"network": Modules(nn.Linear(64, 4), nn.Linear(2, 64))},
+    ],
+    ids=["defaults", "counts", "images", "modules"],
+)
+def test_skops_loads_what_it_is_told_to_trust(params):
+    rows = np.random.default_rng(0).poisson(3.0, (40, 64)).astype(float)
+    if "likelihood" not in params:
+        rows[0, 1] = np.nan
+    model = reducer(**params).fit(rows)
+    data = skops.dumps(model)
+    again = skops.loads(data, trusted=skops.get_untrusted_types(data=data))
+    np.testing.assert_array_equal(again.transform(rows), model.transform(rows))
+    np.testing.assert_array_equal(again.sample(3, random_state=0), model.sample(3, random_state=0))
+    assert again.net_.history == model.net_.history
+    unpickled = pickle.loads(pickle.dumps(model)).partial_fit(rows)
+    expected = unpickled.transform(rows)
+    np.testing.assert_array_equal(again.partial_fit(rows).transform(rows), expected)
 
 
 # packages that the extra "interoperation" installs -----------------------------------------------

@@ -11,6 +11,7 @@ import joblib
 import torch
 from torch import Tensor, nn
 
+from .._packed import pack, unpack
 from ._base import Network
 
 __all__ = ["Modules"]
@@ -164,48 +165,6 @@ def _check_shape(name: str, module: nn.Module, n_in: int, n_out: int, meaning: s
     )
 
 
-# pickles and hashes -------------------------------------------------------------------------
-#
-# torch writes addresses of memory into the pickle of a tensor, so that a module and its copy
-# would have different hashes: a fit could not go on, and its checkpoint would not be found.
-
-
-class _Values:
-    """A tensor as bytes."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.is_parameter = isinstance(tensor, nn.Parameter)
-        self.requires_grad = tensor.requires_grad
-        self.dtype, self.shape = tensor.dtype, tuple(tensor.shape)
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        self.values = flat.view(torch.uint8).numpy()
-
-    def tensor(self) -> Tensor:
-        """The tensor again, on the CPU."""
-        tensor = torch.tensor(self.values).view(self.dtype).reshape(self.shape)
-        if self.is_parameter:
-            return nn.Parameter(tensor, requires_grad=self.requires_grad)
-        return tensor.requires_grad_(self.requires_grad)
-
-
-class _Packed:
-    """A module whose weights and buffers are ``_Values``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        tensors = [*module.parameters(), *module.buffers()]
-        memo = {id(t): _Values(t) for t in tensors if not nn.parameter.is_lazy(t)}
-        self.module = copy.deepcopy(module, memo)  # deepcopy takes the copy of a tensor from memo
-
-    def restored(self) -> nn.Module:
-        """The module again."""
-        memo: dict[int, Any] = {}
-        for layer in self.module.modules():
-            for value in (layer._parameters | layer._buffers).values():
-                if isinstance(value, _Values) and id(value) not in memo:
-                    memo[id(value)] = value.tensor()
-        return copy.deepcopy(self.module, memo)
-
-
 class _ByValue:
     """What pickle finds under no importable name, a lambda for instance, as cloudpickle has it."""
 
@@ -214,9 +173,7 @@ class _ByValue:
 
 
 def _packed(part: Any) -> Any:
-    of_its_own = (torch.jit.ScriptModule, torch.fx.GraphModule)  # copied in their own way
-    if isinstance(part, nn.Module) and not isinstance(part, of_its_own):
-        part = _Packed(part)
+    part = pack(part)
     try:
         pickle.dumps(part)
     except Exception:
@@ -225,6 +182,4 @@ def _packed(part: Any) -> Any:
 
 
 def _unpacked(part: Any) -> Any:
-    if isinstance(part, _ByValue):
-        part = part.get()
-    return part.restored() if isinstance(part, _Packed) else part
+    return unpack(part.get() if isinstance(part, _ByValue) else part)
