@@ -237,7 +237,7 @@ class _Restored:
         shaping = ("n_components", "scale", "precision")
         estimator.__dict__.update(
             state,
-            net_=self._net(builder, parts),
+            net_=self._net(builder, parts, state["history_"]),
             _scaling=scaling,
             _built={**{key: built[key] for key in shaping}, **parts},
             _net_params=built["net_params"],
@@ -360,7 +360,9 @@ class _Restored:
                 history.append({str(k): decode(v) for k, v in zip(names, row, strict=True)})
         return history
 
-    def _net(self, builder: Any, parts: dict[str, Any]) -> VariationalNet:
+    def _net(
+        self, builder: Any, parts: dict[str, Any], history: list[dict[str, Any]]
+    ) -> VariationalNet:
         """The net as a pickle would give it back, on the CPU."""
         entries = _entry(self.header, "net", dict)
         own_network = "handed_back" not in _entry(self.header, "built", dict)["network"]
@@ -390,12 +392,12 @@ class _Restored:
         for name in ("batch_size", "n_samples_", "first_row_"):
             setattr(net, name, _entry(entries, name, int))
         net.missing_, net.average_ = _entry(entries, "missing_", bool), None
-        self._go_on(net)
+        self._go_on(net, history)
         return net
 
-    def _go_on(self, net: VariationalNet) -> None:
+    def _go_on(self, net: VariationalNet, history: list[dict[str, Any]]) -> None:
         """History and schedule; the optimiser begins anew."""
-        for row in self._history():
+        for row in history:
             net.history.new_epoch()
             for name, value in row.items():
                 net.history.record(name, value)

@@ -199,13 +199,19 @@ def test_pipelines_of_imbalanced_learn():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("way", ["cloudpickle", "skops"])
 @pytest.mark.filterwarnings("ignore::Warning:mlflow")
-def test_mlflow_logs_and_loads_a_pipeline(tmp_path):
+def test_mlflow_logs_and_loads_a_pipeline(tmp_path, way):
     import mlflow.sklearn
 
     pipeline = make_pipeline(reducer(), LogisticRegression(max_iter=2000)).fit(X, Y)
+    trusted = skops.get_untrusted_types(data=skops.dumps(pipeline)) if way == "skops" else None
     mlflow.sklearn.save_model(
-        pipeline, tmp_path / "model", serialization_format="cloudpickle", pip_requirements=[]
+        pipeline,
+        tmp_path / "model",
+        serialization_format=way,
+        skops_trusted_types=trusted,
+        pip_requirements=[],
     )
     again = mlflow.sklearn.load_model(str(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict(X), pipeline.predict(X))

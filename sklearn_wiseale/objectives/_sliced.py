@@ -79,7 +79,8 @@ def random_basis(like: Tensor, generator: torch.Generator | None) -> Tensor:
     k = like.shape[1]
     normal = torch.empty(k, k, dtype=like.dtype, device=like.device).normal_(generator=generator)
     # the signs that make the distribution uniform do not matter to a symmetric prior
-    return torch.linalg.qr(normal.cpu()).Q.to(like)
+    root = normal.cpu() if like.device.type == "mps" else normal  # MPS has no QR
+    return torch.linalg.qr(root).Q.to(like)
 
 
 def sliced_kl(
