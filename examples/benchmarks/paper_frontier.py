@@ -203,7 +203,7 @@ def every_method(rows):
 def figure(rows):
     """Means over the seeds of error against distance, a panel a data set and a size of code."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     labels = {"wiseale": "WiSE-ALE (blend)", "jensen": "WiSE-ALE (jensen)", "elbo": "beta-VAE",
               "wae": "WAE-MMD", "infovae": "InfoVAE"}  # fmt: skip
@@ -236,11 +236,10 @@ def figure(rows):
             axis.set(xlim=(0.97 * least, 1.15 * pca[0, 0]), ylim=(0.85 * lowest, 1.2))
         axis.set(xscale="log", yscale="log", title=f"{name}, K = {k}")
         wide = np.divide(*axis.get_xlim()[::-1]) > 4
-        for scale, steps in (
-            (axis.xaxis, (1, 2, 5) if wide else range(1, 10)),
-            (axis.yaxis, (1, 2, 5)),
-        ):
-            scale.set_major_locator(LogLocator(subs=steps, numticks=99))
+        decades = LogLocator(subs=(1, 2, 5), numticks=99)
+        x_places = decades if wide else MaxNLocator(4)
+        for scale, places in ((axis.xaxis, x_places), (axis.yaxis, decades)):
+            scale.set_major_locator(places)
             scale.set_major_formatter("{x:g}")
             scale.set_minor_locator(NullLocator())
         axis.tick_params(labelsize=7)
