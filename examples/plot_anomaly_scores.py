@@ -25,7 +25,8 @@ train, usual = train_test_split(benign, test_size=0.3, random_state=0)
 
 # %%
 # Skewed columns would make every large value an outlier, so all three see columns made more
-# symmetric.
+# symmetric. Flagged are rows less likely than 95 % of the training rows. AUC: area under the ROC
+# curve.
 
 models = {
     "WiSE-ALE": WiSEALETransformer(6, max_epochs=60, random_state=0),
@@ -41,8 +42,8 @@ for name, model in models.items():
     limit = np.quantile(pipeline.score_samples(train), 0.05)
     flagged = scores[name] < limit
     print(
-        f"{name:17s} area under the ROC curve {roc_auc_score(unusual, -scores[name]):.3f}; below "
-        f"the 5 % quantile of the training rows: {flagged[unusual == 0].mean():.0%} of benign, "
+        f"{name:17s} AUC {roc_auc_score(unusual, -scores[name]):.3f}, "
+        f"flagged: {flagged[unusual == 0].mean():.0%} of benign, "
         f"{flagged[unusual == 1].mean():.0%} of malignant rows"
     )
 
