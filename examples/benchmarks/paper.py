@@ -51,6 +51,13 @@ TRAINING = {
     "mnist": {"network": MLP(hidden=(512, 256)), "batch_size": 128, "max_epochs": 5},
 }
 
+#: What the paper compares, and the default.
+METHODS = {
+    "AEVB": ELBO(weight=1.0),
+    "WiSE-ALE, jensen": WiSEALE("jensen", weight=1.0),
+    "WiSE-ALE, default": WiSEALE(),
+}
+
 #: Objectives by name, each a function of the weight.
 OBJECTIVES = {
     "default": lambda weight: WiSEALE(),

@@ -14,20 +14,14 @@ import itertools
 import time
 
 import numpy as np
-from paper import RESULTS, append, measure, mnist_labels, read, rows_of, save
+from paper import METHODS, RESULTS, append, measure, mnist_labels, read, rows_of, save
 from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.diagnostics import aggregate_kl, sliced_wasserstein
 from sklearn_wiseale.networks import MLP
-from sklearn_wiseale.objectives import ELBO, WiSEALE
 
-METHODS = {
-    "AEVB": ELBO(weight=1.0),
-    "WiSE-ALE, jensen": WiSEALE("jensen", weight=1.0),
-    "WiSE-ALE, default": WiSEALE(),
-}
 FIELDS = [
     "method", "n_components", "seed", "mse", "nll", "swd", "generated", "covered", "midpoint",
     "knn", "active", "width", "width_sd", "width_5", "width_95", "moment", "jensen",

@@ -13,17 +13,11 @@ import itertools
 import time
 
 import numpy as np
-from paper import RESULTS, append, fit, measure, read, rows_of, save
+from paper import METHODS, RESULTS, append, fit, measure, read, rows_of, save
 from tqdm.auto import tqdm
 
 from sklearn_wiseale.datasets import make_sine_waves
-from sklearn_wiseale.objectives import ELBO, WiSEALE
 
-METHODS = {
-    "AEVB": ELBO(weight=1.0),
-    "WiSE-ALE, jensen": WiSEALE("jensen", weight=1.0),
-    "WiSE-ALE, default": WiSEALE(),
-}
 FIELDS = [
     "method", "n_components", "seed", "mse", "nll", "swd", "moment", "jensen", "generated",
     "covered", "midpoint", "knn", "active", "width", "width_sd", "fit_seconds",
