@@ -1,11 +1,12 @@
-"""Every table of the README and of the documentation, written anew from the results.
+"""Every table of the README and of the documentation, and numbers in sentences, written anew.
 
-    python examples/benchmarks/regenerate.py                          # tables from results/*.csv
+    python examples/benchmarks/regenerate.py                          # from results/*.csv
     python examples/benchmarks/regenerate.py --run --data mnist.npz   # measure first: many hours
 
 A table stands between two comments, ``begin NAME`` and ``end NAME``; what is between them is
-replaced. The tests run this without ``--run`` and look for changes. Most scripts resume from
-their rows: to measure something again, remove its file from ``results`` first.
+replaced. Sentences stand here too, and their numbers are replaced. The tests run this without
+``--run`` and look for changes. Most scripts resume from their rows: to measure something again,
+remove its file from ``results`` first.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from width import frontier_gains
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -223,6 +225,27 @@ def paper_faces():
         )  # fmt: skip
 
 
+def width_frontier():
+    """Wide Jensen beside the ELBO."""
+    yield "Components, width", "Mean over the range", "Where most regular", "Range of distances"
+    for (k, width), *gains, ends in frontier_gains():
+        of = "all 20,000" if width == 20_000 else f"{width:,}"
+        texts = (f"{mean:.1f} % ({low:.1f} to {high:.1f})" for mean, low, high in gains)
+        yield f"{k}, {of}", *texts, f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def width_study():
+    """Widths on MNIST with two components."""
+    rows = read("width_study")
+    yield ("Width", "Test error", "Distance (SWD)", "Moment KL, nats",
+           "Decoded prior draws to test images")  # fmt: skip
+    of = {"data": "mnist", "likelihood": "gaussian", "n_components": 2}
+    for width in (128, 1024, 4096, 10_000):
+        digits = {"mse": 4, "swd": 3, "moment": 2, "generated": 2}
+        label = f"{width:,} (N)" if width == 10_000 else f"{width:,}"
+        yield label, *(f"{mean(rows, n, width=width, **of):.{d}f}" for n, d in digits.items())
+
+
 def percent(ratio):
     """A ratio as a change."""
     return f"{100 * (float(ratio) - 1):+.0f} %"
@@ -230,8 +253,103 @@ def percent(ratio):
 
 TABLES = (
     small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
-    paper_mnist, paper_sines, paper_faces,
+    paper_mnist, paper_sines, paper_faces, width_frontier, width_study,
 )  # fmt: skip
+
+
+# sentences, as a file, words with gaps for numbers, and numbers ----------------------------------
+
+
+def sentences():
+    """All of them."""
+    readme, why, benchmarks = (
+        ROOT / "README.md",
+        ROOT / "docs/why.rst",
+        ROOT / "docs/benchmarks.rst",
+    )
+    runs = {row["run"]: row for row in read("mnist")}
+    errors = [
+        f"{float(runs[f'20k_{m}_16']['mse']):.4f}" for m in ("wiseale", "pythae_bce", "pythae")
+    ]
+    yield (
+        readme,
+        "WiSE-ALE with layers (512, 512) {}, pythae's VAE with its own network {} (cross-entropy) "
+        "and {} (squared error)",
+        errors,
+    )
+    rows = read("classification")
+    names = ("wiseale", "pca", "wiseale_standardised", "pca_standardised")
+    accuracy = [f"{mean(rows, name):.3f}" for name in names]
+    yield (
+        readme,
+        "they are {} against PCA's {}; with a `StandardScaler` between {} against {}",
+        accuracy,
+    )
+    yield why, "no more: {} beside {}, and {} beside {} after standardising", accuracy
+    fit, transform = (
+        [float(runs[f"60k_{m}_16"][f"{what}_seconds"]) for m in ("wiseale", "umap", "pca")]
+        for what in ("fit", "transform")
+    )
+    yield (
+        why,
+        "took {} seconds on two cores without a GPU, with UMAP {}, with PCA {}",
+        [f"{fit[0]:.0f}", f"{fit[1]:.0f}", f"{fit[2]:.1f}"],
+    )
+    yield (
+        why,
+        "``transform`` of 10,000 images took {} seconds, with UMAP {}, with PCA {}",
+        [f"{transform[0]:.2f}", f"{transform[1]:.1f}", f"{transform[2]:.3f}"],
+    )
+    ratios = {(row["part"], row["quantity"]): float(row["ratio"]) for row in read("engine")}
+    loops = (ratios["epoch", "60,000 x 784, by hand"], ratios["small", "20,000 x 30, by hand"])
+    yield (
+        why,
+        "by hand an epoch takes {} to {} per cent longer",
+        [f"{100 * (ratio - 1):.0f}" for ratio in sorted(loops)],
+    )
+    rows, gains = read("small_tables"), {True: [], False: []}
+    for data, k in itertools.product(("wine", "breast_cancer", "diabetes", "digits"), (2, 8)):
+        ours, pca = (mean(rows, m, data=data, n_components=k) for m in ("wiseale", "pca"))
+        gains[data == "digits"].append(ours - pca)
+    ends = [
+        f"{end:.{d}f}"
+        for of, d in ((False, 2), (True, 1))
+        for end in (min(gains[of]), max(gains[of]))
+    ]
+    yield (
+        why,
+        "rose by {} to {} on three small tables, and by {} to {} on images of digits",
+        ends,
+    )
+    conv, mlp = (
+        [mean(read("images"), name, network=network) for name in ("mse", "fit_seconds")]
+        for network in ("conv", "mlp")
+    )
+    yield (
+        benchmarks,
+        "test error a pixel {} with ``Conv`` and {} with the perceptron of (512, 512), at {} times "
+        "the time",
+        [f"{conv[0]:.4f}", f"{mlp[0]:.4f}", f"{conv[1] / mlp[1]:.0f}"],
+    )
+    yield (
+        benchmarks,
+        "takes {} times as long as with the batch alone at K = 2, {} times at K = 8 and {} times "
+        "at K = 16",
+        [f"{float(row['ratio']):.2f}" for row in read("width_time")],
+    )
+
+
+def with_numbers(text, words, numbers):
+    """The text with the numbers of one of its sentences replaced."""
+    gap, space = r"(\d[\d.,]*\d|\d)", r"\s+"
+    parts = [space.join(map(re.escape, part.split(" "))) for part in words.split("{}")]
+    found = list(re.finditer(gap.join(parts), text))
+    if len(found) != 1:
+        raise ValueError(f"stands {len(found)} times in the text, and not once: {words!r}")
+    for i, number in reversed(list(enumerate(numbers, start=1))):
+        begin, end = found[0].span(i)
+        text = text[:begin] + number + text[end:]
+    return text
 
 
 # writing -----------------------------------------------------------------------------------------
@@ -253,11 +371,12 @@ def as_rst(lines):
 FILES = {
     ROOT / "README.md": ("<!-- {} {} -->", as_markdown),
     ROOT / "docs" / "benchmarks.rst": (".. {} {}", as_rst),
+    ROOT / "docs" / "why.rst": (".. {} {}", as_rst),
 }
 
 
 def texts():
-    """Each file beside its text with all tables written anew."""
+    """Each file beside its text with all tables and numbers written anew."""
     for file, (comment, write) in FILES.items():
         text = file.read_text()
         for table in TABLES:
@@ -267,6 +386,9 @@ def texts():
             head, rest = text.split(begin + "\n", 1)
             tail = rest.split(end, 1)[1]
             text = f"{head}{begin}\n\n{write(list(table()))}\n\n{end}{tail}"
+        for place, words, numbers in sentences():
+            if place == file:
+                text = with_numbers(text, words, numbers)
         yield file, text
 
 
