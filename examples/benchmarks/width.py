@@ -129,7 +129,7 @@ def run(task, path, exact):
 
 def read(part):
     file = RESULTS / f"width_{part}.csv"
-    return list(csv.DictReader(file.open())) if file.exists() else []
+    return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
 
 def write(part, rows):
