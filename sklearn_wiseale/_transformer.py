@@ -6,7 +6,8 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -244,6 +245,7 @@ class WiSEALETransformer(
         "net_params": [dict, None],
     }
     _doc_link_module = "sklearn_wiseale"
+    _doc_link_template = property(lambda self: _page_of_class())
     _built: dict[str, Any]  # what the fitted state was built from
     _net_params: dict[str, Any] | None  # that net_ was built with
     _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
@@ -1114,6 +1116,16 @@ def load(
     handed_back = {"objective": objective, "likelihood": likelihood, "network": network}
     known = {"WiSEALETransformer": WiSEALETransformer}
     return read(path, device, handed_back, estimators=known, bounds=AggregateKLBounds)
+
+
+def _page_of_class() -> str:
+    """Address of a class's page in the documentation that the package's metadata name, if any."""
+    with suppress(metadata.PackageNotFoundError):
+        for entry in metadata.metadata("sklearn-wiseale").get_all("Project-URL", []):
+            label, _, address = entry.partition(", ")
+            if label == "Documentation":
+                return address.rstrip("/") + "/generated/{estimator_module}.{estimator_name}.html"
+    return ""
 
 
 def _dense_chunks(X: Any) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from email.message import Message
 
 import joblib
 import numpy as np
@@ -705,6 +706,19 @@ def test_clone_repr_and_html(fitted):
     assert copied.objective is not model.objective
     assert "WiSEALETransformer" in fitted._repr_html_()
     assert "WiSEALETransformer" in model._repr_html_()
+
+
+@pytest.mark.parametrize("address", ["https://docs.example/stable/", None])
+def test_html_links_to_the_documentation_of_the_package_alone(monkeypatch, address):
+    about = Message()
+    about["Project-URL"] = "Source, https://source.example"
+    if address is not None:
+        about["Project-URL"] = f"Documentation, {address}"
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: about)
+    html = WiSEALETransformer()._repr_html_()
+    page = "https://docs.example/stable/generated/sklearn_wiseale.WiSEALETransformer.html"
+    assert (page in html) == (address is not None)
+    assert "scikit-learn.org" not in html
 
 
 def test_fit_never_changes_the_parts():
