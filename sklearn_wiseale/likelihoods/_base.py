@@ -23,6 +23,19 @@ class Observation(nn.Module):
 
     ``observed`` is None where all of x is, or a boolean tensor of the shape of x; what is not
     observed holds any finite number, and counts for nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_wiseale.likelihoods import Poisson
+    >>> ones = np.ones(2)
+    >>> observation = Poisson().build(residual_variance=ones, mean=ones, variance=ones)
+    >>> log_rates = torch.zeros(1, 2)
+    >>> observation.mean(log_rates)
+    tensor([[1., 1.]])
+    >>> observation.log_prob(torch.tensor([[0.0, 1.0]]), log_rates)
+    tensor([-2.])
     """
 
     def log_prob(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> Tensor:
@@ -76,7 +89,36 @@ class Observation(nn.Module):
 
 
 class Likelihood(Part):
-    """Base of all likelihoods: a specification of p(x|z)."""
+    """Base of all likelihoods: a specification of p(x|z).
+
+    Examples
+    --------
+    Laplace noise of a fixed width, in standard deviations of a column. (``sample`` and the score
+    would need ``sample`` and ``information_entries`` too.)
+
+    >>> import math
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> from sklearn_wiseale.likelihoods import Likelihood, Observation
+    >>> class LaplaceNoise(Observation):
+    ...     def __init__(self, width):
+    ...         super().__init__()
+    ...         self.width = width
+    ...     def log_prob_entries(self, x, output):
+    ...         return -(x - output).abs() / self.width - math.log(2 * self.width)
+    ...     def mean(self, output):
+    ...         return output
+    >>> class Laplace(Likelihood):
+    ...     natural_scale = "feature"
+    ...     scalable = True
+    ...     def __init__(self, width=0.5):
+    ...         self.width = width
+    ...     def build(self, residual_variance, mean, variance):
+    ...         return LaplaceNoise(self.width)
+    >>> X = [[float(i), float(i % 3)] for i in range(12)]
+    >>> reducer = WiSEALETransformer(1, likelihood=Laplace(), max_epochs=2, random_state=0)
+    >>> reducer.fit(X).inverse_transform([[0.0]]).shape
+    (1, 2)
+    """
 
     #: Scaling of X that ``scale="auto"`` stands for: "feature", "global" or None.
     natural_scale: str | None = None

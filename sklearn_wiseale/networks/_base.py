@@ -19,7 +19,26 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Network(Part):
-    """Base of all networks: a specification of encoder and decoder."""
+    """Base of all networks: a specification of encoder and decoder.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> from sklearn_wiseale.networks import Network
+    >>> class Narrow(Network):
+    ...     def __init__(self, hidden=4):
+    ...         self.hidden = hidden
+    ...     def build(self, n_features, n_components, n_outputs):
+    ...         def layers(n_in, n_out):
+    ...             inner = nn.Linear(n_in, self.hidden)
+    ...             return nn.Sequential(inner, nn.ReLU(), nn.Linear(self.hidden, n_out))
+    ...         return layers(n_features, 2 * n_components), layers(n_components, n_outputs)
+    >>> X = [[float(i), float(i % 3)] for i in range(12)]
+    >>> reducer = WiSEALETransformer(1, network=Narrow(), max_epochs=2, random_state=0)
+    >>> reducer.fit_transform(X).shape
+    (12, 1)
+    """
 
     def build(
         self, n_features: int, n_components: int, n_outputs: int

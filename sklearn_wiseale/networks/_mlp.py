@@ -86,7 +86,31 @@ class MLP(Network):
 
 
 class SkipMLP(nn.Module):
-    """``Linear(x) + Linear(... activation(Linear(x)))``: rows (n, n_in) to (n, n_out)."""
+    """``Linear(x) + Linear(... activation(Linear(x)))``: rows (n, n_in) to (n, n_out).
+
+    What :class:`MLP` builds, for networks of one's own that need a perceptron which can start as
+    a linear map.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Columns of what comes in and goes out.
+
+    widths : list of int
+        Of the hidden layers.
+
+    spec : MLP
+        Gives the activation, the dropout, and whether there is the linear skip.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_wiseale.networks import MLP, SkipMLP
+    >>> layers = SkipMLP(5, [8], 2, MLP(activation="tanh"))
+    >>> layers.start_linear(torch.zeros(2, 5), torch.tensor([1.0, 2.0]))
+    >>> layers(torch.ones(1, 5)).tolist()
+    [[1.0, 2.0]]
+    """
 
     def __init__(self, n_in: int, widths: list[int], n_out: int, spec: MLP) -> None:
         super().__init__()

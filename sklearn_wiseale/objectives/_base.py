@@ -25,6 +25,14 @@ class Posterior(NamedTuple):
 
     ``torch.distributions.Normal`` draws from the global generator only, which an estimator
     must leave alone; hence this pair, with the noise handed in.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_wiseale.objectives import Posterior
+    >>> posterior = Posterior(mean=torch.ones(3, 2), log_var=torch.zeros(3, 2))
+    >>> posterior.rsample(noise=torch.full((3, 2), 0.5))[0]
+    tensor([1.5000, 1.5000])
     """
 
     mean: Tensor  # (n, n_components)
@@ -36,7 +44,18 @@ class Posterior(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a divergence may know of the batch besides its posteriors."""
+    """What a divergence may know of the batch besides its posteriors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_wiseale.objectives import ELBO, Batch, Posterior
+    >>> divergence = ELBO(weight=2.0).build(n_features=5, n_components=2)
+    >>> posterior = Posterior(torch.ones(3, 2), torch.zeros(3, 2))
+    >>> z = posterior.rsample(torch.zeros(3, 2))
+    >>> divergence(posterior, z, Batch(rows=torch.arange(3), n_samples=100, training=True))
+    tensor(2.)
+    """
 
     rows: Tensor | None  # (n,), the rows' numbers among all rows of the training set
     n_samples: int  # N, the size of the data set
@@ -45,7 +64,30 @@ class Batch(NamedTuple):
 
 
 class Objective(Part):
-    """Base of all objectives: a specification of the divergence added to reconstruction."""
+    """Base of all objectives: a specification of the divergence added to reconstruction.
+
+    Examples
+    --------
+    A regularised autoencoder, whose codes pay for their squared length:
+
+    >>> from torch import nn
+    >>> from sklearn_wiseale import WiSEALETransformer
+    >>> from sklearn_wiseale.objectives import Objective
+    >>> class Length(nn.Module):
+    ...     def __init__(self, weight):
+    ...         super().__init__()
+    ...         self.weight = weight
+    ...     def forward(self, posterior, z, batch):
+    ...         return self.weight * posterior.mean.square().sum(dim=1).mean()
+    >>> class Ridge(Objective):
+    ...     def __init__(self, weight=1.0):
+    ...         self.weight = weight
+    ...     def build(self, n_features, n_components):
+    ...         self.check_parameters()
+    ...         return Length(self.weight)
+    >>> WiSEALETransformer(objective=Ridge(weight=0.1))
+    WiSEALETransformer(objective=Ridge(weight=0.1))
+    """
 
     _parameter_constraints: dict[str, list[Any]] = {"weight": NON_NEGATIVE}
 
