@@ -109,19 +109,21 @@ def _converted(whole: nn.Module, shape: tuple[int, ...], given: str, results: li
     some = torch.zeros(3, *shape, device="cpu")  # 0 and 1 rows may be taken for constants
     with _quiet():
         try:
+            # on its own: torch.onnx.export of older torch falls back on tracing, which would write
+            # a file for these rows alone
+            dynamic = ({0: torch.export.Dim("n_samples", max=2**31)},)
+            traced = torch.export.export(whole, (some,), dynamic_shapes=dynamic, strict=False)
             program: Any = torch.onnx.export(
-                whole,
-                (some,),
+                traced,
                 dynamo=True,
                 verbose=False,
                 external_data=False,
                 input_names=[given],
                 output_names=results,
-                dynamic_shapes=({0: torch.export.Dim("n_samples")},),
             )
         except Exception as error:
             raise ValueError(
-                "The network cannot be exported: torch.onnx.export failed on it, as it does on "
+                "The network cannot be exported: torch.export failed on it, as it does on "
                 f"modules whose course depends on values. {type(error).__name__}: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             ) from error

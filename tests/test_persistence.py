@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import resource
+from importlib import metadata
 from pathlib import Path
 
 import joblib
@@ -274,7 +275,7 @@ def test_file_is_smaller_than_the_pickle(tmp_path):
 def test_header_says_what_is_in_the_file(file, fitted):
     header = read_file(file)[1]
     assert header["class"] == "WiSEALETransformer"
-    assert header["versions"]["torch"] == torch.__version__
+    assert header["versions"]["torch"] == metadata.version("torch")
     assert set(header["parameters"]) == set(fitted[0].get_params(deep=False))
     assert header["parameters"]["network"] == {
         "part": ["MLP", {**MLP().get_params(), "hidden": {"tuple": [6]}}]
