@@ -61,6 +61,7 @@ class Schedule(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from where ``state`` said that it stood."""
+        _require_kinds(state, self.state())
         self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
@@ -143,12 +144,22 @@ class BestState(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` gave."""
+        _require_kinds(state, self.state())
         for name, value in state.items():
             setattr(self, f"{name}_", value)
 
     def _keep(self, net: Any) -> None:
         with net.averaged_weights():
             self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+
+
+def _require_kinds(state: dict[str, Any], own: dict[str, float]) -> None:
+    """Raise a ValueError unless a state has the names of one's own, and numbers of their kinds."""
+    for name in state.keys() | own.keys():
+        value = state.get(name)
+        possible = type(value) is not int or 0 <= value < 2**53
+        if type(value) is not type(own.get(name)) or not possible:
+            raise ValueError(f"its callbacks have the state {name}={value!r:.80}")
 
 
 @torch.no_grad()

@@ -6,26 +6,42 @@ import errno
 import hashlib
 import json
 import os
+import reprlib
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 __all__ = [
+    "DAMAGE",
     "Checkpoint",
     "check_target",
     "fingerprint_of",
     "read_file",
+    "reason_of",
     "write_bytes",
     "write_file",
 ]
 
+#: Errors that contents of a file may lead to where they are not what they should be.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 #: Version of the files' contents; a reader refuses files newer than it knows.
 FORMAT_VERSION = 1
 _HEADER = "sklearn_wiseale"
@@ -119,13 +135,13 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} must be a file written by sklearn_wiseale. It is damaged or of "
-            f"another kind: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"another kind: {reason_of(error).splitlines()[0]}"
         ) from error
     version = header.pop("format_version", None) if isinstance(header, dict) else None
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
             f"{str(path)!r} must have a format version from 1 to {FORMAT_VERSION}. "
-            f"Got {version!r}; a newer release of sklearn_wiseale may read it."
+            f"Got {reprlib.repr(version)}; a newer release of sklearn_wiseale may read it."
         )
     return tensors, header
 
@@ -140,6 +156,12 @@ def fingerprint_of(parts: Iterable[str | np.ndarray]) -> str:
             digest.update(f"array {part.dtype} {part.shape}".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says: not too much, as it may repeat what a file holds."""
+    text = str(error).strip()
+    return (f"{text[:800]} ..." if len(text) > 1000 else text) or type(error).__name__
 
 
 class Checkpoint:
@@ -182,10 +204,26 @@ class Checkpoint:
         if header.get("fingerprint") != self.fingerprint:
             raise ValueError(
                 f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
-                f"parameters. Its fingerprint is {header.get('fingerprint')!r}, not "
+                f"parameters. Its fingerprint is {reprlib.repr(header.get('fingerprint'))}, not "
                 f"{self.fingerprint!r}: remove it or use another directory."
             )
         return tensors, header
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, what goes wrong is due to the file: a ValueError that names it.
+
+        It is for the fit, which must not end because of it in any other way.
+        """
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except DAMAGE as error:
+            raise ValueError(
+                f"The checkpoint {str(self.path)!r} must be the state of this fit: "
+                f"{reason_of(error)}. Remove it, and the fit begins anew."
+            ) from error
 
     def write(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Replace the state as a whole."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -20,6 +22,7 @@ __all__ = [
     "check_count",
     "check_parameters",
     "check_rows",
+    "enough_memory",
     "find_device",
     "image_rows",
     "resolve",
@@ -92,7 +95,7 @@ def find_device(name: str, precision: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)  # a device of that kind may still be missing
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
             f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
@@ -110,6 +113,19 @@ def find_device(name: str, precision: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Inside, where torch runs out of memory, that is a MemoryError with advice, as numpy's are."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        known = any(part in text for part in ("out of memory", "can't allocate memory"))
+        if not known and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise MemoryError(f"{advice} The device says: {text.splitlines()[0]}") from error
 
 
 def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:

@@ -76,7 +76,7 @@ def log_evidence(
     target = _Target(decoder, likelihood, x, observed)
     mode, precision = target.mode(start)
     n, n_draws, n_components = len(x), len(noise), noise.shape[1]
-    factor = torch.linalg.cholesky(precision)  # (n, K, K), lower, float64
+    factor = torch.linalg.cholesky_ex(precision).L  # (n, K, K), lower, float64
     narrow = torch.arange(n_draws, device=x.device) % _WIDE_SHARE != _WIDE_SHARE - 1
     widths = torch.where(narrow, 1.0, _WIDE).to(noise)
     standard = (noise * widths[:, None]).T.expand(n, -1, -1)  # (n, K, S)
@@ -138,7 +138,7 @@ class _Target:
         value = self.log_density(z)
         for _ in range(_N_STEPS):
             gradient = self.gradient(z)
-            factor = torch.linalg.cholesky(self.precision(z))
+            factor = torch.linalg.cholesky_ex(self.precision(z)).L  # where there is none, no step
             step = torch.cholesky_solve(gradient.double()[:, :, None], factor)
             step = step[:, :, 0].to(z.dtype)
             for shrink in (1.0, 0.25):  # a row moves only where its joint density rises

@@ -29,6 +29,7 @@ from ._checks import (
     check_count,
     check_parameters,
     check_rows,
+    enough_memory,
     find_device,
     image_rows,
     resolve,
@@ -59,6 +60,13 @@ _BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 3000
 _AUTO_EPOCHS = (10, 300)
+#: What to do where memory is short.
+_TO_FIT = (
+    "Lower batch_size, the width of the objective or the layers of the network, or use "
+    "device='cpu': memory is too small for this fit."
+)
+_TO_USE = "Free some memory, or set_params(device='cpu'): rows are taken in small parts already."
+_TO_SCORE = "Lower n_draws, free some memory, or set_params(device='cpu')."
 
 
 class AggregateKLBounds(NamedTuple):
@@ -321,6 +329,7 @@ class WiSEALETransformer(
     # fitting ------------------------------------------------------------------------------
 
     @with_callbacks
+    @enough_memory(_TO_FIT)
     def fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Learn encoder and decoder from X.
 
@@ -342,10 +351,18 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is not what is allowed; a fitted state is then left as it was.
+            If a parameter or X is not what is allowed.
+
+        MemoryError
+            If the device's memory is too small; the message says which parameters to lower.
+
+        Notes
+        -----
+        After any error a fitted state is as it was. An interrupt leaves what has been trained so
+        far.
         """
         task = FitTask(self, lambda: {"net_": self.net_.snapshot()})
-        with self._unchanged_on_error():
+        with self._unchanged_on_error() as undo:
             parts = check_parameters(self)
             going_on = self.warm_start and hasattr(self, "net_")
             X = self._validated(X, reset=not going_on)
@@ -353,22 +370,26 @@ class WiSEALETransformer(
             rng = check_random_state(self.random_state)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
+                undo.append(self._ready_net().rewinder())
                 self._go_on(parts)
             else:
                 self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
             checkpoint = self._open_checkpoint(X, given, going_on)
+            split_rng, resume = np.random.RandomState(split_seed), None
             saved = checkpoint.read() if checkpoint else None
-            if saved:
-                split_seed = saved[1]["split_seed"]
-            split_rng = np.random.RandomState(split_seed)
+            if checkpoint and saved:
+                with checkpoint.reading():
+                    split_seed = int(saved[1]["split_seed"])
+                    split_rng = np.random.RandomState(split_seed)
+                resume = self._resumer(checkpoint, saved)
             train, held_out = self._split(X, split_rng)
             task.begin(X, y)
             last = [("task", task)]
             if checkpoint:
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
-            self._train(train, held_out, n_epochs, horizon=True, last=last, resume=saved)
+            self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
             mean, log_var = self._encode(X)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
@@ -377,6 +398,7 @@ class WiSEALETransformer(
                 checkpoint.remove()
         return self
 
+    @enough_memory(_TO_FIT)
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Train for one pass over a chunk of rows.
 
@@ -400,8 +422,11 @@ class WiSEALETransformer(
         ------
         ValueError
             If a parameter or X is not what is allowed, or with ``early_stopping=True``.
+
+        MemoryError
+            If the device's memory is too small; the message says which parameters to lower.
         """
-        with self._unchanged_on_error():
+        with self._unchanged_on_error() as undo:
             parts = check_parameters(self)
             if self.early_stopping is True:
                 raise ValueError(
@@ -413,6 +438,7 @@ class WiSEALETransformer(
             if first:
                 self._start(X, parts, check_random_state(self.random_state))
             else:
+                undo.append(self._ready_net().rewinder())
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
@@ -421,19 +447,22 @@ class WiSEALETransformer(
         return self
 
     @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
+    def _unchanged_on_error(self) -> Iterator[list[Callable[[], None]]]:
         """Put the attributes back as they were if what is inside raises an error.
 
-        An interrupt puts them back as long as training has not begun, and otherwise leaves a
-        usable estimator, trained so far.
+        The list that is given takes functions that put back what attributes hold. An interrupt
+        puts all back as long as training has not begun, and otherwise leaves a usable estimator,
+        trained so far.
         """
-        before = self.__dict__.copy()
+        before, undo = self.__dict__.copy(), list[Callable[[], None]]()
         try:
-            yield
+            yield undo
         except BaseException as error:
             began = self.__dict__.get("history_") is not before.get("history_")
             if isinstance(error, Exception) or not began:
                 self.__dict__ = before
+                for step in undo:
+                    step()
             raise
 
     def _hash_parameters(self) -> str:
@@ -480,6 +509,15 @@ class WiSEALETransformer(
                 )
 
         return EachEpoch(write)
+
+    def _resumer(self, checkpoint: Checkpoint, saved: Any) -> Callable[[], int]:
+        """A function that takes over what a checkpoint has saved."""
+
+        def resume() -> int:
+            with checkpoint.reading():
+                return self.net_.restore(*saved)
+
+        return resume
 
     def _go_on(self, parts: dict[str, Any]) -> None:
         """Refuse what cannot change between calls; take over an objective that has changed."""
@@ -704,6 +742,7 @@ class WiSEALETransformer(
 
     # using ----------------------------------------------------------------------------------
 
+    @enough_memory(_TO_USE)
     def transform(self, X: Any) -> np.ndarray:
         """Means of the posteriors q(z|x): deterministic, each row by itself.
 
@@ -718,9 +757,16 @@ class WiSEALETransformer(
         -------
         Z : ndarray of shape (n_samples, n_components)
             float32, or float64 with ``precision="float64"``.
+
+        Raises
+        ------
+        ValueError
+            If X is not what is allowed, or has a row so far from those in ``fit`` that its code is
+            not finite.
         """
         return self._encode(self._checked(X), unchecked=True)[0]
 
+    @enough_memory(_TO_USE)
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Means of p(x|z), in the units of X.
 
@@ -745,6 +791,7 @@ class WiSEALETransformer(
             self._checked_codes(X), lambda likelihood, output: likelihood.mean(output)
         )
 
+    @enough_memory(_TO_USE)
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian posteriors q(z|x).
 
@@ -759,6 +806,7 @@ class WiSEALETransformer(
         mean, log_var = self._encode(self._checked(X), unchecked=True)
         return mean, np.exp(0.5 * log_var)
 
+    @enough_memory(_TO_USE)
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw from the model: codes from the prior, then rows from p(x|z), noise included.
 
@@ -784,6 +832,7 @@ class WiSEALETransformer(
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         return self._decoded(Z, lambda likelihood, output: likelihood.sample(output, generator))
 
+    @enough_memory(_TO_SCORE)
     def score_samples(
         self, X: Any, *, n_draws: int = 64, return_effective: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -836,6 +885,7 @@ class WiSEALETransformer(
                 log_density, draws = log_evidence(*given)
                 parts.append((log_density - self._log_volume(observed), draws))
         evidence, effective = (torch.cat(part) for part in zip(*parts, strict=True))
+        self._require(~evidence.isnan(), "score: its score is no number")
         log_likelihood = evidence.to(self._dtype).numpy(force=True)
         if not return_effective:
             return log_likelihood
@@ -875,8 +925,8 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter cannot be stored, as callbacks or an optimiser in ``net_params``; or of
-            a subclass of the estimator.
+            If a parameter cannot be stored, as callbacks, an optimiser or options of
+            ``torch.compile`` in ``net_params``; or of a subclass of the estimator.
 
         FileNotFoundError
             If the directory is not there.
@@ -986,7 +1036,19 @@ class WiSEALETransformer(
         posterior = net.posterior(rows)
         if unchecked and rows.missing:
             self._refine(posterior.mean, rows)
+        if unchecked:
+            both = posterior.mean + posterior.log_var
+            self._require(both.isfinite().all(dim=1), "encode: its code is not finite")
         return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
+
+    def _require(self, right: torch.Tensor, what: str, first: int = 0) -> None:
+        """Raise a ValueError where the network has made no numbers of a row; ``right`` is (n,)."""
+        if not right.all():
+            row = first + int((~right).nonzero()[0, 0])
+            raise ValueError(
+                f"X has a row, the one numbered {row}, that {type(self).__name__} cannot {what}. "
+                "Its values are too far from those in fit."
+            )
 
     def _unchecked_rows(self, X: Any, device: torch.device | None = None) -> Rows:
         """Rows of X, in which nobody has looked for NaN and infinity yet."""
@@ -1038,7 +1100,10 @@ class WiSEALETransformer(
             for start in range(0, len(Z), step):
                 part = slice(start, start + step)
                 z = torch.from_numpy(np.array(Z[part])).to(net.device, self._dtype)
-                output = read(net.module_.likelihood, net.decode(z))
+                decoded = net.decode(z)
+                is_number = ~decoded.isnan().any(dim=1)
+                self._require(is_number, "decode: its reconstruction is no number", start)
+                output = read(net.module_.likelihood, decoded)
                 X[part] = self._scaling.invert(output.numpy(force=True))
         return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
 

@@ -397,6 +397,36 @@ def test_net_params_that_cannot_be_stored_are_named(net_params, fitted, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["compile__options", "compile__backend"])
+def test_files_name_no_programs(name, fitted, file):
+    """Among the options of torch's compiler is the program that it calls."""
+    net_params = {"compile": True, name: {"cpp.cxx": (None, "evil")}}
+    estimator = copy.deepcopy(fitted[0]).set_params(net_params=net_params)
+    with pytest.raises(ValueError, match=f"{name}.*may name programs"):
+        estimator.save(file)
+    for where in ("parameters", "built"):
+        tensors, header = read_file(file)
+        header[where]["net_params"] = encode(net_params, "net_params")
+        write_file(file.with_name("hostile"), tensors, header)
+        refused(file.with_name("hostile"), f"{name}.*may name programs")
+
+
+def test_loading_compiles_nothing(fitted, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("compiled")
+
+    estimator = copy.deepcopy(fitted[0])
+    estimator.net_params = estimator._net_params = {"compile": True, "compile__dynamic": True}
+    estimator.net_.compile = True
+    estimator.save(tmp_path / "model")
+    monkeypatch.setattr(nn.Module, "compile", refuse)
+    loaded = load(tmp_path / "model")
+    same(loaded, estimator, fitted[1])
+    assert loaded.net_.compile is True
+    with pytest.raises(AssertionError, match="compiled"):
+        loaded.fit(fitted[1])
+
+
 # code of one's own --------------------------------------------------------------------------------
 
 OWN = {
@@ -480,6 +510,15 @@ def test_file_from_an_absent_device_loads(file, fitted):
     loaded = load(file)
     assert loaded.device == "auto"
     np.testing.assert_array_equal(loaded.transform(fitted[1]), fitted[0].transform(fitted[1]))
+
+
+def test_file_from_a_device_that_torch_has_no_code_for(file, fitted):
+    tensors, header = read_file(file)
+    header["parameters"]["device"] = "hpu"
+    write_file(file, tensors, header)
+    assert load(file).device == "auto"
+    with pytest.raises(ValueError, match="'device' parameter"):
+        load(file, device="hpu")
 
 
 def test_net_on_another_device_is_saved_as_a_pickle_is(fitted, tmp_path):
@@ -648,6 +687,14 @@ def mlp(**params):
     return built("network", {"part": ["MLP", encoded]})
 
 
+def generator_state(left, after):
+    """State of a generator that has so many words left, from that word of its 624 on."""
+    state = torch.Generator().manual_seed(0).get_state()
+    state[8:12] = torch.tensor([left], dtype=torch.int32).view(torch.uint8)
+    state[16:24] = torch.tensor([after]).view(torch.uint8)
+    return state
+
+
 WEIGHT = "module/encoder.skip.weight"
 CHANGES = {
     "class": (entry("class", "Popen"), "the class 'Popen'"),
@@ -733,6 +780,8 @@ CHANGES = {
     "NaN shift": (tensor("scaling/shift", torch.full((D,), torch.nan).double()), "finite"),
     "shift": (tensor("scaling/shift", torch.zeros(D)), "float64"),
     "generator": (tensor("generator/noise", torch.zeros(7)), "cannot"),
+    "generator's end": (tensor("generator/noise", generator_state(624, 624)), "generator"),
+    "generator's middle": (tensor("generator/order", generator_state(300, 400)), "generator"),
     "short generator": (tensor("generator/noise", torch.zeros(7, dtype=torch.uint8)), "cannot"),
 }
 
