@@ -19,6 +19,7 @@ from torch import Tensor
 
 __all__ = [
     "Checkpoint",
+    "as_path",
     "check_target",
     "fingerprint_of",
     "read_file",
@@ -31,18 +32,29 @@ FORMAT_VERSION = 1
 _HEADER = "sklearn_wiseale"
 
 
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return path as a Path, or raise a TypeError that names it."""
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise TypeError(f"path must be a str or a PathLike of text. Got {path!r}.") from error
+
+
 def check_target(path: str | os.PathLike[str]) -> Path:
     """The path of a file that is about to be written.
 
     Raises
     ------
+    TypeError
+        If it is no path.
+
     FileNotFoundError
         If its directory is not there.
 
     IsADirectoryError
         If it is a directory itself.
     """
-    target = Path(path)
+    target = as_path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(
             errno.ENOENT, "The directory of the file must exist", str(target.parent)

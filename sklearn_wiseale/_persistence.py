@@ -12,14 +12,13 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._checkpoint import check_target, read_file, write_file
+from ._checkpoint import as_path, check_target, read_file, write_file
 from ._checks import PARTS, check_parameters, find_device
 from ._data import Scaling
 from ._encoding import ForeignPartError, decode, encode, shown
@@ -172,7 +171,7 @@ def read(
         Of ``aggregate_kl_bounds_``.
     """
     find_device(device, "float32")
-    tensors, header = read_file(Path(path))
+    tensors, header = read_file(as_path(path))
     wrong = (ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError)
     try:
         with torch.device("cpu"):

@@ -18,22 +18,23 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._arguments import Interval, check_count, check_seed
 from ._callbacks import EachEpoch, ProgressBar, with_defaults
 from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import (
     PARTS,
-    check_count,
     check_parameters,
     check_rows,
     find_device,
     image_rows,
+    refuse_dates,
     resolve,
 )
-from ._data import Rows, chunk_length, dense, has_missing
+from ._data import Rows, as_numpy, chunk_length, dense, has_missing
 from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._onnx import export
@@ -350,7 +351,7 @@ class WiSEALETransformer(
             going_on = self.warm_start and hasattr(self, "net_")
             X = self._validated(X, reset=not going_on)
             given = self._hash_parameters()  # before random numbers are drawn
-            rng = check_random_state(self.random_state)
+            rng = check_seed(self.random_state)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
                 self._go_on(parts)
@@ -411,7 +412,7 @@ class WiSEALETransformer(
             first = not hasattr(self, "net_")
             X = self._validated(X, reset=first)
             if first:
-                self._start(X, parts, check_random_state(self.random_state))
+                self._start(X, parts, check_seed(self.random_state))
             else:
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
@@ -530,7 +531,8 @@ class WiSEALETransformer(
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         self._scaling = column_scaling(moments, modes)
-        self._inverse_dtype = np.result_type(X.dtype, np.float32)
+        narrow = np.float32 if self._scaling.fits_float32 else np.float64
+        self._inverse_dtype = np.result_type(X.dtype, narrow)
         axes = principal_axes(
             moments,
             *self._scaling,
@@ -579,17 +581,26 @@ class WiSEALETransformer(
             if not other.intersection(params):  # which exclude the fused step
                 params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
         callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
-        net = VariationalNet(
-            module,
-            divergence,
-            seed=seed,
-            autocast=self.precision == "bfloat16",
-            device=str(device),
-            lr=rate,
-            callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
-            **params,
-        )
-        return net.initialize()
+        try:
+            net = VariationalNet(
+                module,
+                divergence,
+                seed=seed,
+                autocast=self.precision == "bfloat16",
+                device=str(device),
+                lr=rate,
+                callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
+                **params,
+            )
+            return net.initialize()
+        except Exception as error:
+            if not self.net_params:
+                raise
+            raise ValueError(
+                "The 'net_params' parameter of WiSEALETransformer must hold parameters of a skorch "
+                f"NeuralNet. Got {self.net_params!r} instead, with which it cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _split(self, X: Any, rng: np.random.RandomState) -> tuple[Rows, Rows | None]:
         """Rows to train on and rows held out, or None."""
@@ -778,7 +789,7 @@ class WiSEALETransformer(
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
-        rng = check_random_state(random_state)
+        rng = check_seed(random_state)
         Z = rng.standard_normal((n_samples, self.n_components_))
         device = self._ready_net().device
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
@@ -837,6 +848,7 @@ class WiSEALETransformer(
                 parts.append((log_density - self._log_volume(observed), draws))
         evidence, effective = (torch.cat(part) for part in zip(*parts, strict=True))
         log_likelihood = evidence.to(self._dtype).numpy(force=True)
+        self._refuse_overflow("log-likelihoods", log_likelihood, X)
         if not return_effective:
             return log_likelihood
         return log_likelihood, effective.to(self._dtype).numpy(force=True)
@@ -986,7 +998,20 @@ class WiSEALETransformer(
         posterior = net.posterior(rows)
         if unchecked and rows.missing:
             self._refine(posterior.mean, rows)
-        return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
+        mean, log_var = (part.numpy(force=True) for part in posterior)
+        self._refuse_overflow("codes", mean, X)
+        return mean, log_var
+
+    def _refuse_overflow(self, what: str, results: np.ndarray, X: Any) -> None:
+        """Raise a ValueError if a row of X has a result that is not finite."""
+        lost = ~np.isfinite(results.reshape(len(results), -1)).all(axis=1)
+        if lost.any():
+            row = int(lost.argmax())
+            largest = np.nanmax(np.abs(dense(X[row : row + 1], None)))
+            raise ValueError(
+                f"X must have values for which {what} stay finite in {results.dtype}. Got values "
+                f"up to {largest:.3g} in row {row}: leave it out, or rescale X."
+            )
 
     def _unchecked_rows(self, X: Any, device: torch.device | None = None) -> Rows:
         """Rows of X, in which nobody has looked for NaN and infinity yet."""
@@ -1019,9 +1044,12 @@ class WiSEALETransformer(
             start += len(x)
 
     def _checked_codes(self, X: Any) -> np.ndarray:
-        if isinstance(X, torch.Tensor):
-            X = X.numpy(force=True)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        dtype = np.float64 if self._dtype == torch.float64 else np.float32
+        # what the dtype cannot hold is refused as infinite
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = check_array(as_numpy(X), dtype="numeric", input_name="X")
+            refuse_dates(X)
+            X = check_array(X, dtype=dtype, input_name="X")
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has codes of "
@@ -1034,12 +1062,13 @@ class WiSEALETransformer(
         net = self._ready_net()
         X = np.empty((len(Z), self.n_features_in_), dtype=self._inverse_dtype)
         step = chunk_length(self.n_features_in_)
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(Z), step):
                 part = slice(start, start + step)
-                z = torch.from_numpy(np.array(Z[part])).to(net.device, self._dtype)
+                z = torch.from_numpy(np.array(Z[part], order="C")).to(net.device, self._dtype)
                 output = read(net.module_.likelihood, net.decode(z))
                 X[part] = self._scaling.invert(output.numpy(force=True))
+                self._refuse_overflow("decoded rows", X[part], Z[part])
         return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -660,7 +660,7 @@ def test_panels_may_be_given(tables, X):
         ({"n_rows": 0}, "n_rows must be an int >= 1. Got 0"),
         ({"n_rows": True}, "n_rows must be an int >= 1. Got True"),
         ({"max_features": "all"}, "max_features must be an int >= 1. Got 'all'"),
-        ({"random_state": "seed"}, "'seed' cannot be used to seed"),
+        ({"random_state": "seed"}, "random_state must be an int .* Got 'seed'"),
         ({"X": np.zeros(6)}, r"X must have shape .* Got shape \(6,\)"),
         ({"X": np.zeros((2, 2, 2))}, r"X must have shape .* Got shape \(2, 2, 2\)"),
         ({"X": pd.DataFrame(np.full((3, 6), np.inf), columns=FEATURES)}, "infinity"),

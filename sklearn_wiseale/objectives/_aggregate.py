@@ -27,9 +27,10 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
+from .._arguments import Interval
 from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
 from ._overlap import (
