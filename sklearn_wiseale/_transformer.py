@@ -556,6 +556,12 @@ class WiSEALETransformer(
                 dtype,
             )
             divergence = self._divergence(parts["objective"])
+        if not all(estimate.isfinite().all() for estimate in module.likelihood.buffers()):
+            raise ValueError(
+                f"X must have variances that {str(dtype).removeprefix('torch.')} can hold as "
+                f"scale={self.scale!r} leaves them. Got standard deviations up to "
+                f"{np.sqrt(moments.variance.max()):.1g}: rescale X."
+            )
         rate = self._learning_rate(self._batch_size(X.shape[0]))
         self.net_ = self._build_net(module, divergence, rate, seed)
         fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
@@ -744,12 +750,12 @@ class WiSEALETransformer(
         -------
         X_original : ndarray of shape (n_samples, n_features)
             Expected values given the codes. In float32 where the training data fit into that
-            without loss, else in float64.
+            without loss and with room to spare, else in float64.
 
         Raises
         ------
         ValueError
-            If X has another number of columns than the codes.
+            If X has another number of columns than the codes, or rows decode to what is not finite.
         """
         check_is_fitted(self)
         return self._decoded(
@@ -1007,7 +1013,7 @@ class WiSEALETransformer(
         lost = ~np.isfinite(results.reshape(len(results), -1)).all(axis=1)
         if lost.any():
             row = int(lost.argmax())
-            largest = np.nanmax(np.abs(dense(X[row : row + 1], None)))
+            largest = np.nanmax(np.abs(dense(X[row : row + 1], None)), initial=0)
             raise ValueError(
                 f"X must have values for which {what} stay finite in {results.dtype}. Got values "
                 f"up to {largest:.3g} in row {row}: leave it out, or rescale X."

@@ -278,6 +278,11 @@ def test_rows_of_a_fitted_estimator(model, method, rows, message):
     [
         ({}, X[:1], r"1 sample\(s\) .* minimum of 2 is required"),
         ({}, with_value(1e300), r"X must have variances that float64 can hold\. Got .* 1e\+300"),
+        (
+            {"scale": None},
+            X * 1e30,
+            r"X must have variances that float32 .* scale=None.* Got .*e\+30",
+        ),
         ({}, X * [1, NAN, 1, 1], "X must have an observed value in every column.*column 1"),
         ({"likelihood": "bernoulli"}, X, r"X must lie in \[0, 1\].* Got values from -2.55"),
         (
