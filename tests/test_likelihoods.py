@@ -430,6 +430,7 @@ def test_what_is_not_observed_adds_nothing(case, mask):
     information = module.information(output, observed)
     expected = module.information(output).where(counted(case, observed), 0.0)
     assert torch.equal(information, expected)
+    assert torch.equal(module.masked(module.information_entries(output), observed), expected)
 
 
 @each_case
@@ -712,6 +713,17 @@ def gap(dispersion, x, output):
 
 
 @each_overdispersed
+def test_dispersion_starts_at_that_of_the_moments(likelihood):
+    """Of a negative binomial variable whose mean is one of two."""
+    alpha, means = np.array([0.1, 0.8]), np.array([[1.0, 5.0], [2.0, 3.0]])  # a column, a value
+    mean, square = means.mean(axis=1), (means**2).mean(axis=1)
+    residual = mean + alpha * square
+    module = likelihood.build(residual, mean, residual + square - mean**2)
+    expected = alpha if likelihood.dispersion == "feature" else [alpha @ square / square.sum()]
+    np.testing.assert_allclose(module.dispersion.numpy(), expected, rtol=1e-12)
+
+
+@each_overdispersed
 def test_updates_converge_to_the_dispersion_of_the_moments(likelihood, overdispersed):
     module = built(likelihood)
     for _ in range(1000):
@@ -807,6 +819,11 @@ def test_most_likely_count_is_the_mode(alpha):
     np.testing.assert_array_equal(Poisson().most_likely(mean)[0], expected)
 
 
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "categorical blocks"])
+def test_what_learns_nothing_has_no_state(name):
+    assert not CASES[name].build().state_dict()
+
+
 # blocks and parts -----------------------------------------------------------------------------
 
 
@@ -832,6 +849,19 @@ def test_bad_parts_are_named(parts, message):
         built(Mixed(parts))
 
 
+def test_parameters_of_parts_are_checked_with_those_of_the_whole():
+    with pytest.raises(ValueError, match="'noise' parameter of Gaussian"):
+        Mixed([(Poisson(), [0]), (Gaussian(-1.0), [1])]).check_parameters()
+
+
+def test_columns_may_be_counted_from_the_end():
+    X = np.array([[0.4, 0.6, 2.7]])
+    mixed = Mixed([(Poisson(), [-1]), (Bernoulli(), [-3, 1])])
+    np.testing.assert_array_equal(mixed.most_likely(X), [[0, 1, 2]])
+    with pytest.raises(ValueError, match="there is no column -4"):
+        Mixed([(Poisson(), [-4])]).most_likely(X)
+
+
 def test_mixed_clones_and_scales_by_its_parts():
     mixed = Mixed([(Gaussian(), [0, -1]), (Poisson(), slice(1, 3))])
     again = clone(mixed)
@@ -844,6 +874,28 @@ def test_mixed_clones_and_scales_by_its_parts():
     assert not mixed.scalable
     assert Mixed([(Gaussian(), [0]), (Gaussian("feature"), [1])]).scalable
     assert mixed.allow_nan
+
+
+@pytest.mark.parametrize("method", ["update", "calibrate"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_parts_learn_as_if_they_were_alone(method, masked, rng):
+    parts = {"number": (Gaussian(), [3, 0]), "count": (NegativeBinomial("feature"), [1, 2])}
+    residual = np.array([0.5, 2.0, 3.0, 0.7])
+    together = built(Mixed([*parts.values()]), residual)
+    x = torch.from_numpy(rng.poisson(2.0, (30, 4))).double()
+    output = torch.from_numpy(rng.normal(size=(30, 4)))
+    observed = torch.from_numpy(rng.uniform(size=x.shape) < 0.7) if masked else None
+    before = {name: value.clone() for name, value in together.state_dict().items()}
+    getattr(together, method)(x, output, observed)
+    names = set()
+    for i, (likelihood, own) in enumerate(parts.values()):
+        alone = built(likelihood, residual[own])
+        getattr(alone, method)(x[:, own], output[:, own], observed[:, own] if masked else None)
+        for name, value in alone.state_dict().items():
+            names.add(f"parts.{i}.{name}")
+            assert torch.equal(together.state_dict()[f"parts.{i}.{name}"], value)
+    assert set(together.state_dict()) == names  # and nothing else is to be kept
+    assert any(not torch.equal(together.state_dict()[name], before[name]) for name in names)
 
 
 def test_nested_parts_are_those_of_the_columns_they_stand_for():

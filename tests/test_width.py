@@ -207,6 +207,39 @@ def test_bank_with_own_places_holds_all_rows():
     assert set(remembered(bank)) == {0}
 
 
+@pytest.mark.parametrize("own_places", [True, False])
+def test_places_of_a_bank_hold_a_row_or_minus_one(own_places):
+    bank = PosteriorBank(4, own_places, torch.zeros(1, 1))
+    assert bank.rows.tolist() == [-1, -1, -1, -1]
+    bank.remember(torch.tensor([1, 0]), torch.zeros(2, 1))
+    bank.forget(torch.tensor([0, 3]))
+    assert sorted(bank.rows.tolist()) == [-1, -1, -1, 1]
+
+
+def test_bank_goes_on_from_its_state():
+    """The next line gives way in a copy as it does in the bank itself."""
+    bank = PosteriorBank(3, False, torch.zeros(1, 1))
+    bank.remember(torch.arange(2), torch.zeros(2, 1))
+    other = PosteriorBank(3, True, torch.zeros(1, 1))
+    other.load_state_dict(bank.state_dict())
+    for one in (bank, other):
+        one.remember(torch.arange(2, 5), torch.arange(3.0)[:, None])
+    assert torch.equal(bank.rows, other.rows)
+    assert torch.equal(bank.lines, other.lines)
+    assert bank.own_places is other.own_places is False
+
+
+def test_bank_of_the_width_of_the_data_knows_all_rows_in_any_order():
+    posterior, z = posteriors(60, 2)
+    generator = torch.Generator().manual_seed(0)
+    all_at_once, more = divergence("jensen", 60, 2), divergence("jensen", 10**6, 2)
+    for _ in range(4):
+        for rows in torch.randperm(60, generator=generator).split(15):
+            values = [step(module, posterior, z, rows, 60)[0] for module in (all_at_once, more)]
+            assert values[0] == values[1]
+    assert sorted(remembered(all_at_once.bank)) == list(range(60))
+
+
 def test_bank_smaller_than_a_batch_keeps_the_last_rows():
     bank = PosteriorBank(2, False, torch.zeros(1, 1))
     bank.remember(torch.arange(5), torch.arange(5.0)[:, None])
