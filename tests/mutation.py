@@ -6,7 +6,7 @@
 A mutant differs from a module by one operator, number, condition, argument, call or returned
 value. A sample of them is drawn, the same for the same seed and in proportion to the modules'
 mutants; a larger sample contains a smaller one. Left out are docstrings, annotations,
-``__all__``, assertions (they only tell types), and what errors say.
+``__all__``, what errors say, and what only asserts: ``assert``, and ``strict=True`` of a zip.
 
 Everything is imported once. A mutant within a function is put into a forked process in which the
 tests are already collected, by exchanging the function's code; one outside of functions, such as
@@ -133,7 +133,7 @@ def variants(node: Any, parent: Any, field: str) -> Any:
         elif isinstance(value, str):
             yield changed(node, value=f"not {value}")
     elif isinstance(node, ast.Call):
-        for i in range(len(node.keywords)):
+        for i in range(len(node.keywords) if ast.unparse(node.func) != "zip" else 0):
             yield changed(node, keywords=[*node.keywords[:i], *node.keywords[i + 1 :]])
         called = node.func
         if isinstance(called, ast.Attribute) and not isinstance(parent, ast.Expr):
@@ -156,7 +156,7 @@ def skipped(node: Any, parent: Any, field: str) -> bool:
         return True
     if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
         return True
-    if isinstance(parent, ast.Raise):
+    if isinstance(parent, ast.Raise) or (isinstance(node, ast.keyword) and node.arg == "strict"):
         return True
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)  # a docstring
 
@@ -503,7 +503,7 @@ def main() -> None:
     print(f"{total} mutants, {len(chosen)} in the sample", flush=True)
 
     outcomes = read(options.results)
-    present = {m[:3] for m in chosen}
+    present = {m[:3] for own in mutants.values() for m in own}
     outcomes = {key: outcome for key, outcome in outcomes.items() if key in present}
     todo = [
         m
