@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class BestState(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
-        self.state_: dict[str, torch.Tensor]
+        self.state_: dict[str, Any]  # tensors, and what a module gives as extra state
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         if self.held_out_ is not None:
@@ -148,12 +149,13 @@ class BestState(Callback):
 
     def _keep(self, net: Any) -> None:
         with net.averaged_weights():
-            self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+            self.state_ = copy.deepcopy(net.module_.state_dict())
 
 
 @torch.no_grad()
 def _finite(module: torch.nn.Module) -> bool:
-    sums = [tensor.sum() for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    tensors = [value for value in module.state_dict().values() if isinstance(value, torch.Tensor)]
+    sums = [tensor.sum() for tensor in tensors if tensor.is_floating_point()]
     return bool(torch.isfinite(torch.stack([s.cpu().double() for s in sums])).all())
 
 

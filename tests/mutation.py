@@ -9,9 +9,9 @@ mutants; a larger sample contains a smaller one. Left out are docstrings, annota
 ``__all__``, what errors say, and what only asserts: ``assert``, and ``strict=True`` of a zip.
 
 Everything is imported once. A mutant within a function is put into a forked process in which the
-tests are already collected, by exchanging the function's code; one outside of functions, such as
-a module's constant, is imported in place of the module in a process forked before the package
-was imported. Only tests that execute the mutated statement are run, quick and different ones
+tests are already collected, by exchanging the function's code; another one, such as that of a
+module's constant, is imported in place of the module in a process forked before the package was
+imported. Only tests that execute the mutated statement are run, quick and different ones
 first, until one fails; one that takes 20 times its time, and 10 seconds, has failed too.
 """
 
@@ -216,6 +216,16 @@ def imported_functions() -> dict[str, list[FunctionType]]:
         if type(thing) is FunctionType and thing.__code__.co_filename.startswith(str(PACKAGE)):
             functions[thing.__code__.co_filename].append(thing)
     return functions
+
+
+def can_be_exchanged(mutant: Mutant, tree: ast.Module) -> bool:
+    """Whether functions of the imported package can take the mutant's code."""
+    original = codes(compile(tree, str(PACKAGE / mutant.module), "exec", dont_inherit=True))
+    changed_codes = codes(mutant.code(tree))
+    return mutant.in_function and all(
+        name in changed_codes and changed_codes[name].co_freevars == code.co_freevars
+        for name, code in original.items()
+    )
 
 
 def exchange(mutant: Mutant, tree: ast.Module, functions: dict[str, list[FunctionType]]) -> None:
@@ -535,7 +545,7 @@ def main() -> None:
                 items[0].config.pluginmanager.register(judge)
                 judge.run(items)
 
-            if mutant.in_function:
+            if can_be_exchanged(mutant, trees[mutant.module]):
                 children.fork(mutant, task, done)
         children.finish()
 
@@ -556,7 +566,7 @@ def main() -> None:
             pytest.main(arguments_of(files), plugins=[Judge(mutant, reach)])
             os._exit(KILLED)  # nothing could be collected
 
-        if not mutant.in_function:
+        if not can_be_exchanged(mutant, trees[mutant.module]):
             children.fork(mutant, task, done)
     children.finish()
     summary(outcomes)

@@ -24,8 +24,10 @@ from sklearn_wiseale.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
+    Likelihood,
     Mixed,
     NegativeBinomial,
+    Observation,
     Poisson,
 )
 
@@ -323,6 +325,24 @@ def test_linear_start_has_any_slope_asked_for(likelihood, rng):
     np.testing.assert_allclose(slope.numpy(), loading, rtol=1e-12)
 
 
+def test_bernoulli_starts_at_the_mean_but_for_columns_that_hardly_vary():
+    mean = np.linspace(0, 1, 51)
+    bias, _ = Bernoulli().linear_start(mean, np.zeros((51, 1)))
+    np.testing.assert_allclose(special.expit(bias)[1:-1], mean[1:-1], rtol=1e-12)
+    assert np.isfinite(bias).all()
+
+
+@pytest.mark.parametrize("base", [Likelihood, Observation])
+def test_bases_leave_the_density_to_their_children(base):
+    methods = {
+        Likelihood: {"build": 3},
+        Observation: {"log_prob_entries": 2, "mean": 1, "sample": 1, "information_entries": 1},
+    }
+    for method, n_arguments in methods[base].items():
+        with pytest.raises(NotImplementedError):
+            getattr(base(), method)(*np.ones((n_arguments, 2)))
+
+
 @pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
 def test_rates_at_the_start_have_the_moments_of_the_linear_map(likelihood, rng):
     mean, loading = np.array([0.5, 3.0, 2000.0]), np.diag([0.8, 1.0, 1500.0])
@@ -392,6 +412,7 @@ def test_most_likely_values_lie_in_the_support(case):
     likely = case.likelihood.most_likely(means)
     np.testing.assert_array_equal(means, before)
     assert likely.shape == means.shape
+    assert not np.shares_memory(likely, means)
     case.likelihood.check_support(likely)
 
 
@@ -932,6 +953,10 @@ def table(rng):
             [("kind", OneHotEncoder(drop="if_binary"), [2, 3, 4]), ("number", "passthrough", [0])],
             "[(Categorical(sizes=(3,)), 0, 3), (Bernoulli(), 3, 4), "
             "(Categorical(sizes=(4,)), 4, 8), (Gaussian(), 8, 9)]",
+        ),
+        (
+            [("kind", OneHotEncoder(drop="if_binary"), [3, 3, 2])],
+            "[(Bernoulli(), 0, 1), (Bernoulli(), 1, 2), (Categorical(sizes=(3,)), 2, 5)]",
         ),
         (
             [

@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer, load
+from sklearn_wiseale._callbacks import BestState
 from sklearn_wiseale._checkpoint import read_file, write_file
 from sklearn_wiseale._encoding import decode, encode
 from sklearn_wiseale.likelihoods import (
@@ -103,6 +104,7 @@ CASES = {
         "batch_size": 16,
     },
     "checkpoint": {"checkpoint": Path("unused-folder"), "verbose": 0},
+    "no schedule": {"net_params": {"callbacks__schedule": None}},
 }
 
 
@@ -338,7 +340,18 @@ def test_random_states_come_back_exactly(n_draws):
 
 @pytest.mark.parametrize(
     "value",
-    [object(), print, {1: 2}, {1, 2}, b"bytes", 1j, np.array([None]), np.datetime64("2020")],
+    [
+        object(),
+        print,
+        {1: 2},
+        {1, 2},
+        b"bytes",
+        1j,
+        np.array([None]),
+        np.datetime64("2020"),
+        np.datetime64,
+        np.random.RandomState(np.random.PCG64(0)),
+    ],
 )
 def test_values_that_cannot_be_stored_are_named(value):
     with pytest.raises(ValueError, match=r"net_params\['x'\]\[0\].*cannot be stored"):
@@ -387,7 +400,7 @@ def test_contents_that_nobody_wrote_are_refused(content):
 
 @pytest.mark.parametrize(
     "net_params",
-    [{"optimizer": torch.optim.SGD}, {"callbacks": [pytest]}],
+    [{"optimizer": torch.optim.SGD}, {"callbacks": [pytest]}, {"own": OwnObjective()}],
 )
 def test_net_params_that_cannot_be_stored_are_named(net_params, fitted, tmp_path):
     estimator = copy.deepcopy(fitted[0])
@@ -449,6 +462,40 @@ def test_modules_that_do_not_fit_are_refused(fitted, tmp_path):
 def test_parts_that_are_stored_need_not_be_handed_back(file):
     with pytest.raises(ValueError, match="its network cannot be handed back"):
         load(file, network=MLP())
+
+
+class Annotated(nn.Linear):
+    """Has a state that is no tensor."""
+
+    def get_extra_state(self):
+        return {"note": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_state_that_is_no_tensor_is_named(fitted, tmp_path):
+    network = Modules(encoder, Annotated)
+    estimator = reducer(network=network).fit(fitted[1])
+    with pytest.raises(ValueError, match=r"module's state '.*_extra_state' is a dict"):
+        estimator.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_fit_is_stored_as_far_as_it_came(fitted, tmp_path, monkeypatch):
+    estimator = reducer(max_epochs=9).fit(fitted[1])
+
+    def interrupt(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BestState, "on_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.partial_fit(fitted[1])
+    estimator.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert hasattr(fitted[0], "aggregate_kl_bounds_")
+    assert not hasattr(loaded, "aggregate_kl_bounds_")
+    assert np.array_equal(loaded.transform(fitted[1]), estimator.transform(fitted[1]))
 
 
 def test_subclasses_and_unfitted_estimators_are_not_saved(fitted, tmp_path):

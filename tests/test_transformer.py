@@ -903,8 +903,10 @@ def test_one_row_is_too_few_and_two_are_enough():
     assert reducer(early_stopping=True, validation_fraction=0.5).fit(WINE[:2]).n_iter_ >= 1
 
 
-def test_progress_bar(capsys):
-    reducer(verbose=1).fit(WINE)
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_progress_bar(capsys, early_stopping):
+    reducer(verbose=1, early_stopping=early_stopping).fit(WINE)
     shown = capsys.readouterr().err
     assert "3/3" in shown
     assert "divergence" in shown
+    assert ("validation" in shown) == early_stopping

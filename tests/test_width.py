@@ -130,6 +130,27 @@ def test_first_batch_counts_each_row_for_one_of_n_samples(bound):
     torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.parametrize("bound", ["jensen", "renyi", "monte_carlo"])
+@pytest.mark.parametrize(("n_held", "n"), [(1, 1), (1, 2), (3, 1), (2, 3), (4, 6)])
+def test_rows_count_for_one_of_n_samples_and_all_others_for_the_rest(bound, n_held, n):
+    posterior, z = posteriors(n_held + n, 3)
+    module = divergence(bound, 100, 3)
+    for rows in (torch.arange(n_held), torch.arange(n_held, n_held + n)):
+        value, _ = step(module, posterior, z, rows, 1000)
+    mean, log_var = (part[n_held:] for part in posterior)
+    points = log_var if bound != "monte_carlo" else torch.full_like(log_var, -math.inf)
+    total = points.exp()[:, None] + posterior.log_var.exp()
+    centres = z[n_held:] if bound == "monte_carlo" else mean
+    squared = (centres[:, None] - posterior.mean).square()
+    overlap = (-0.5 * ((2 * math.pi * total).log() + squared / total).sum(2)).exp()
+    weights = torch.full_like(overlap, 0.999 / (n_held + n - 1))
+    weights[:, n_held:].fill_diagonal_(0.001)
+    inner = (weights * overlap).sum(1)
+    entropy = inner.mean().log() if bound == "renyi" else inner.log().mean()
+    cross = 0.5 * (3 * math.log(2 * math.pi) + (mean**2 + log_var.exp()).sum(1).mean())
+    torch.testing.assert_close(value, entropy + cross)
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_one_row_at_a_time_stays_finite(bound):
     posterior, z = posteriors(7, 2)
