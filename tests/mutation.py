@@ -1,7 +1,7 @@
 """Mutation testing: small errors put into the mathematics, one at a time, and who notices.
 
     python tests/mutation.py --sample 400 --jobs 2
-    python tests/mutation.py --again survived     # after a test was added
+    python tests/mutation.py --again survived,error     # after a test was added
 
 A mutant differs from a module by one operator, number, condition, argument, call or returned
 value. A sample of them is drawn, the same for the same seed and in proportion to the modules'
@@ -492,7 +492,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="part of the names of modules")
-    parser.add_argument("--again", default="", help="outcome whose mutants are tried again")
+    parser.add_argument("--again", default="", help="outcomes whose mutants are tried again")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
 
@@ -513,14 +513,13 @@ def main() -> None:
     print(f"{total} mutants, {len(chosen)} in the sample", flush=True)
 
     outcomes = read(options.results)
-    present = {m[:3] for own in mutants.values() for m in own}
-    outcomes = {key: outcome for key, outcome in outcomes.items() if key in present}
-    todo = [
-        m
-        for m in chosen
-        if options.only in m.module
-        and (outcomes.get(m[:3]) == options.again if options.again else m[:3] not in outcomes)
-    ]
+    everything = {m[:3]: m for own in mutants.values() for m in own}
+    outcomes = {key: outcome for key, outcome in outcomes.items() if key in everything}
+    todo = [m for m in chosen if m[:3] not in outcomes]
+    if options.again:
+        again = options.again.split(",")
+        todo = [everything[key] for key, outcome in outcomes.items() if outcome in again]
+    todo = [m for m in todo if options.only in m.module]
     random.Random(options.seed).shuffle(todo)
     children = Children(options.jobs)
 

@@ -180,6 +180,19 @@ def expectation(case, module, output, function):
     return (function(x) * probability[:, None]).sum(dim=0)
 
 
+@pytest.mark.parametrize("cls", LIKELIHOODS.values())
+def test_defaults_are_those_documented(cls, defaults_of):
+    own, said = defaults_of(cls)
+    assert own == said
+
+
+def test_names_of_the_likelihoods():
+    names = {"NegativeBinomial": "negative_binomial"}
+    assert {names.get(c.__name__, c.__name__.lower()): c for c in LIKELIHOODS.values()} == (
+        LIKELIHOODS
+    )
+
+
 def test_every_public_likelihood_has_a_case():
     assert {type(case.likelihood) for case in CASES.values()} == {*LIKELIHOODS.values(), Mixed}
 

@@ -457,6 +457,17 @@ def test_noise_of_a_divergence_comes_from_the_generator_it_is_given(make_posteri
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("cls", OBJECTIVES.values())
+def test_defaults_are_those_documented(cls, defaults_of):
+    own, said = defaults_of(cls)
+    assert own == said
+
+
+def test_names_of_the_objectives():
+    named = {"wiseale": WiSEALE, "elbo": ELBO, "infovae": InfoVAE, "wae": WassersteinMMD}
+    assert named == OBJECTIVES
+
+
 @each_objective
 def test_build_leaves_the_specification_as_it_was(objective):
     before = repr(objective), objective.get_params()

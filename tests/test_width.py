@@ -250,6 +250,17 @@ def test_bank_goes_on_from_its_state():
     assert bank.own_places is other.own_places is False
 
 
+def test_state_of_a_bank_stays_when_another_goes_on_from_it():
+    bank = PosteriorBank(3, False, torch.zeros(1, 1))
+    bank.remember(torch.arange(2), torch.zeros(2, 1))
+    state = bank.state_dict()
+    before = copy.deepcopy(state)
+    other = PosteriorBank(3, False, torch.zeros(1, 1))
+    other.load_state_dict(state)
+    other.remember(torch.arange(2, 5), torch.ones(3, 1))
+    assert all(torch.equal(state[name], before[name]) for name in before)
+
+
 def test_bank_of_the_width_of_the_data_knows_all_rows_in_any_order():
     posterior, z = posteriors(60, 2)
     generator = torch.Generator().manual_seed(0)
