@@ -345,6 +345,17 @@ def test_bernoulli_starts_at_the_mean_but_for_columns_that_hardly_vary():
     assert np.isfinite(bias).all()
 
 
+@pytest.mark.parametrize(
+    "likelihood", [Poisson(), NegativeBinomial(), Categorical()], ids=lambda x: type(x).__name__
+)
+def test_logarithms_start_at_the_mean_but_for_columns_of_next_to_nothing(likelihood):
+    mean = np.array([0.0, 1e-3, 1.5e-3, 0.02, 0.9775])
+    bias, weight = likelihood.linear_start(mean, np.zeros((5, 1)))
+    np.testing.assert_allclose(np.exp(bias)[1:], mean[1:], rtol=1e-12)
+    assert np.isfinite(bias).all()
+    assert not weight.any()
+
+
 @pytest.mark.parametrize("base", [Likelihood, Observation])
 def test_bases_leave_the_density_to_their_children(base):
     methods = {

@@ -15,6 +15,7 @@ from sklearn_wiseale.objectives import (
     OBJECTIVES,
     Batch,
     InfoVAE,
+    Objective,
     Posterior,
     WassersteinMMD,
     WiSEALE,
@@ -461,6 +462,11 @@ def test_noise_of_a_divergence_comes_from_the_generator_it_is_given(make_posteri
 def test_defaults_are_those_documented(cls, defaults_of):
     own, said = defaults_of(cls)
     assert own == said
+
+
+def test_the_base_leaves_the_divergence_to_its_children():
+    with pytest.raises(NotImplementedError):
+        Objective().build(4, 2)
 
 
 def test_names_of_the_objectives():

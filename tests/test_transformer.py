@@ -901,6 +901,14 @@ def test_one_row_is_too_few_and_two_are_enough():
     with pytest.raises(ValueError, match="1 sample"):
         reducer().fit(WINE[:1])
     assert reducer(early_stopping=True, validation_fraction=0.5).fit(WINE[:2]).n_iter_ >= 1
+    with pytest.raises(ValueError, match=r"validation_fraction=0.9 of n_samples=2 leaves no row"):
+        reducer(early_stopping=True, validation_fraction=0.9).fit(WINE[:2])
+
+
+def test_codes_may_be_a_tensor(fitted):
+    Z = fitted.transform(WINE)
+    found = fitted.inverse_transform(torch.from_numpy(Z).requires_grad_())
+    np.testing.assert_array_equal(found, fitted.inverse_transform(Z))
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])

@@ -261,6 +261,21 @@ def test_state_of_a_bank_stays_when_another_goes_on_from_it():
     assert all(torch.equal(state[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize("width", [20, 10**6])
+def test_divergence_goes_on_from_its_state(width):
+    posterior, z = posteriors(60, 2)
+    module, other = (divergence("jensen", width, 2) for _ in range(2))
+    for rows in torch.arange(40).split(10):
+        step(module, posterior, z, rows, 60)
+    other.load_state_dict(module.state_dict())
+    for rows in torch.arange(60).split(10):
+        found, expected = (step(m, posterior, z, rows, 60) for m in (other, module))
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+    other.load_state_dict(divergence("jensen", width, 2).state_dict())
+    assert other.bank is None
+
+
 def test_bank_of_the_width_of_the_data_knows_all_rows_in_any_order():
     posterior, z = posteriors(60, 2)
     generator = torch.Generator().manual_seed(0)
