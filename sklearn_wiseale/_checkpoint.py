@@ -69,9 +69,17 @@ def write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -
 
     Raises
     ------
+    ValueError
+        If a module has extra state that is no tensor.
     OSError
         If the directory cannot be written to, or is full; what was there is left as it was.
     """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{path} cannot be written: {name!r} is a {type(value).__name__}, and files hold "
+                "tensors. Fit with checkpoint=None."
+            )
     text = json.dumps({"format_version": FORMAT_VERSION, **header})
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(own, metadata={_HEADER: text})

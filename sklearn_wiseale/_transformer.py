@@ -455,7 +455,7 @@ class WiSEALETransformer(
         state = self.net_.module_.state_dict() if going_on else {}
         fingerprint = fingerprint_of(
             [given, f"{X.shape} {X.dtype}", *self._scaling, dense(X[some])]
-            + [tensor.numpy(force=True) for tensor in state.values()]
+            + [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
         )
         try:
             return Checkpoint(self.checkpoint, fingerprint)

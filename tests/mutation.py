@@ -405,10 +405,11 @@ def arguments_of(files: list[str]) -> list[str]:
 
 
 def reach_paths() -> dict[str, Path]:
-    """Files of what the tests execute, named after the tests and all that they may execute."""
+    """Files of what the tests execute, named after the tests and the modules that are mutated."""
     folder = Path(tempfile.gettempdir()) / f"mutation-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    common = [*sorted(PACKAGE.rglob("*.py")), ROOT / "tests/conftest.py"]
+    common = [path for own in TESTS for path in sorted((PACKAGE / own).glob("*.py"))]
+    common.append(ROOT / "tests/conftest.py")
     paths = {}
     for name in [name for files in TESTS.values() for name in files]:
         sources = [*common, ROOT / "tests" / f"test_{name}.py"]

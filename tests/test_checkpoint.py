@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale._checkpoint import Checkpoint, fingerprint_of, read_file, write_file
 from sklearn_wiseale.likelihoods import Gaussian
-from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import WiSEALE
 
 EPOCHS = 6
@@ -312,3 +313,24 @@ def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make().fit(X)
     assert not list(Path().iterdir())
+
+
+class Annotated(nn.Linear):
+    """Has a state that is no tensor."""
+
+    def get_extra_state(self):
+        return {"note": 1}
+
+    def set_extra_state(self, state):
+        self.state = state
+
+
+def test_state_that_no_file_holds_is_named(X, tmp_path):
+    network = Modules(lambda n_in, n_out: nn.Linear(n_in, 2 * n_out), Annotated)
+    estimator = make(network=network, warm_start=True).fit(X)
+    assert estimator.net_.module_.decoder.state == {"note": 1}
+    for model in (estimator, make(network=network)):
+        model.checkpoint = tmp_path
+        with pytest.raises(ValueError, match=r"'module/decoder._extra_state' is a dict.*=None"):
+            model.fit(X)
+    assert not list(tmp_path.iterdir())
