@@ -383,6 +383,18 @@ def test_automatic_weight_is_a_number_below_that_of_collapse(bound, k):
     assert weights[-1] == pytest.approx(weights[-2])  # however many the features
 
 
+@pytest.mark.parametrize(("d", "k"), [(4, 2), (10, 2), (10, 1), (300, 16), (10**6, 8)])
+def test_automatic_weight_and_width_are_those_documented(d, k):
+    sliced = min(25, 0.04 * d)
+    weights = {bound: min(10, 0.08 * d / k) for bound in BOUNDS}
+    weights |= {"sliced": sliced, "blend": min(1, 0.25 * d / k) + sliced}
+    for bound, weight in weights.items():
+        divergence = WiSEALE(bound).build(d, k)
+        assert divergence.weight == pytest.approx(weight, rel=1e-12)
+        assert divergence.width == 4096
+    assert weights["blend"] * WiSEALE().build(d, k).shares["sliced"] == pytest.approx(sliced)
+
+
 def test_elbo_charges_the_mean_divergence_of_the_posteriors(make_posterior):
     posterior = make_posterior(5, 3)
     normals = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_var).exp())
