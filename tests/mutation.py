@@ -12,7 +12,8 @@ Everything is imported once. A mutant within a function is put into a forked pro
 tests are already collected, by exchanging the function's code; another one, such as that of a
 module's constant, is imported in place of the module in a process forked before the package was
 imported. Only tests that execute the mutated statement are run, quick and different ones
-first, until one fails; one that takes 20 times its time, and 10 seconds, has failed too.
+first, until one fails; one that takes 20 times its time of the processor, and 10 seconds, has
+failed too.
 """
 
 from __future__ import annotations
@@ -358,10 +359,13 @@ class Judge:
         self.run(session.items)
 
     def run(self, items: list[Any]) -> None:
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(TIMEOUT))
+        for number in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(number, lambda *_: os._exit(TIMEOUT))
         chosen = selected(self.mutant, items, self.reach)
         for item, following in zip(chosen, [*chosen[1:], None], strict=False):
-            signal.setitimer(signal.ITIMER_REAL, 10 + 20 * self.reach[item.nodeid]["seconds"])
+            seconds = 20 * self.reach[item.nodeid]["seconds"]
+            signal.setitimer(signal.ITIMER_PROF, 10 + seconds)  # of the processor's time
+            signal.setitimer(signal.ITIMER_REAL, 600 + seconds)
             run_item(item, following)
         os._exit(SURVIVED)
 
