@@ -110,6 +110,12 @@ def test_counts_keep_mass_and_mean():
     torch.testing.assert_close(counts @ points, z.sum(0), rtol=1e-10, atol=1e-9)
 
 
+def test_draws_beyond_the_ends_count_there():
+    beyond = torch.tensor([10.01, 10.06, 10.12, 10.2, 10.3, 77.0, 1e9], dtype=torch.float64)
+    for z in (beyond[:, None], -beyond[:, None]):
+        torch.testing.assert_close(_counts(z / 0.125), _counts(z.clamp(-10, 10) / 0.125))
+
+
 def test_gradient():
     z = normal(12, 3).requires_grad_()
     basis = random_basis(z, torch.Generator().manual_seed(0))
