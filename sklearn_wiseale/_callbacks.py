@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class Schedule(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from where ``state`` said that it stood."""
+        _require_kinds(state, self.state())
         self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
@@ -97,7 +99,7 @@ class BestState(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
-        self.state_: dict[str, torch.Tensor]
+        self.state_: dict[str, Any]  # tensors, and what a module gives as extra state
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         if self.held_out_ is not None:
@@ -143,17 +145,28 @@ class BestState(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` gave."""
+        _require_kinds(state, self.state())
         for name, value in state.items():
             setattr(self, f"{name}_", value)
 
     def _keep(self, net: Any) -> None:
         with net.averaged_weights():
-            self.state_ = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+            self.state_ = copy.deepcopy(net.module_.state_dict())
+
+
+def _require_kinds(state: dict[str, Any], own: dict[str, float]) -> None:
+    """Raise a ValueError unless a state has the names of one's own, and numbers of their kinds."""
+    for name in state.keys() | own.keys():
+        value = state.get(name)
+        possible = type(value) is not int or 0 <= value < 2**53
+        if type(value) is not type(own.get(name)) or not possible:
+            raise ValueError(f"its callbacks have the state {name}={value!r:.80}")
 
 
 @torch.no_grad()
 def _finite(module: torch.nn.Module) -> bool:
-    sums = [tensor.sum() for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    tensors = [value for value in module.state_dict().values() if isinstance(value, torch.Tensor)]
+    sums = [tensor.sum() for tensor in tensors if tensor.is_floating_point()]
     return bool(torch.isfinite(torch.stack([s.cpu().double() for s in sums])).all())
 
 

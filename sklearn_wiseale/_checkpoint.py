@@ -6,29 +6,54 @@ import errno
 import hashlib
 import json
 import os
+import reprlib
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 __all__ = [
+    "DAMAGE",
     "Checkpoint",
+    "as_path",
     "check_target",
     "fingerprint_of",
     "read_file",
+    "reason_of",
     "write_bytes",
     "write_file",
 ]
 
+#: Errors that contents of a file may lead to where they are not what they should be.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 #: Version of the files' contents; a reader refuses files newer than it knows.
 FORMAT_VERSION = 1
 _HEADER = "sklearn_wiseale"
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return path as a Path, or raise a TypeError that names it."""
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise TypeError(f"path must be a str or a PathLike of text. Got {path!r}.") from error
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
@@ -36,13 +61,16 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    TypeError
+        If it is no path.
+
     FileNotFoundError
         If its directory is not there.
 
     IsADirectoryError
         If it is a directory itself.
     """
-    target = Path(path)
+    target = as_path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(
             errno.ENOENT, "The directory of the file must exist", str(target.parent)
@@ -69,9 +97,17 @@ def write_file(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -
 
     Raises
     ------
+    ValueError
+        If a module has extra state that is no tensor.
     OSError
         If the directory cannot be written to, or is full; what was there is left as it was.
     """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{path} cannot be written: {name!r} is a {type(value).__name__}, and files hold "
+                "tensors. Fit with checkpoint=None."
+            )
     text = json.dumps({"format_version": FORMAT_VERSION, **header})
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(own, metadata={_HEADER: text})
@@ -119,13 +155,13 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} must be a file written by sklearn_wiseale. It is damaged or of "
-            f"another kind: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"another kind: {reason_of(error).splitlines()[0]}"
         ) from error
     version = header.pop("format_version", None) if isinstance(header, dict) else None
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
             f"{str(path)!r} must have a format version from 1 to {FORMAT_VERSION}. "
-            f"Got {version!r}; a newer release of sklearn_wiseale may read it."
+            f"Got {reprlib.repr(version)}; a newer release of sklearn_wiseale may read it."
         )
     return tensors, header
 
@@ -140,6 +176,12 @@ def fingerprint_of(parts: Iterable[str | np.ndarray]) -> str:
             digest.update(f"array {part.dtype} {part.shape}".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says: not too much, as it may repeat what a file holds."""
+    text = str(error).strip()
+    return (f"{text[:800]} ..." if len(text) > 1000 else text) or type(error).__name__
 
 
 class Checkpoint:
@@ -182,10 +224,26 @@ class Checkpoint:
         if header.get("fingerprint") != self.fingerprint:
             raise ValueError(
                 f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
-                f"parameters. Its fingerprint is {header.get('fingerprint')!r}, not "
+                f"parameters. Its fingerprint is {reprlib.repr(header.get('fingerprint'))}, not "
                 f"{self.fingerprint!r}: remove it or use another directory."
             )
         return tensors, header
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, what goes wrong is due to the file: a ValueError that names it.
+
+        It is for the fit, which must not end because of it in any other way.
+        """
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except DAMAGE as error:
+            raise ValueError(
+                f"The checkpoint {str(self.path)!r} must be the state of this fit: "
+                f"{reason_of(error)}. Remove it, and the fit begins anew."
+            ) from error
 
     def write(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Replace the state as a whole."""

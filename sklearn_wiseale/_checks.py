@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,19 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from ._data import as_numpy
 from .likelihoods import LIKELIHOODS
 from .networks import NETWORKS
 from .objectives import OBJECTIVES
 
 __all__ = [
     "PARTS",
-    "check_count",
     "check_parameters",
     "check_rows",
+    "enough_memory",
     "find_device",
     "image_rows",
+    "refuse_dates",
     "resolve",
 ]
 
@@ -92,7 +95,7 @@ def find_device(name: str, precision: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)  # a device of that kind may still be missing
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
             "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
             f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
@@ -112,25 +115,39 @@ def find_device(name: str, precision: str) -> torch.device:
     return device
 
 
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Inside, where torch runs out of memory, that is a MemoryError with advice, as numpy's are."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        known = any(part in text for part in ("out of memory", "can't allocate memory"))
+        if not known and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise MemoryError(f"{advice} The device says: {text.splitlines()[0]}") from error
+
+
 def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:
     """X as ndarray, memmap or CSR matrix, of whatever real dtype it has.
 
     Without ``finite``, values are left for :class:`Rows` to look at; "allow-nan" lets NaN pass.
     """
-    if isinstance(X, torch.Tensor):
-        X = X.numpy(force=True)
+    X = as_numpy(X)
     try:
-        checked = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype="numeric",
-            ensure_min_samples=2 if reset else 1,
-            ensure_all_finite=finite,
-        )
-        if checked.dtype.kind == "O":  # polars columns of several types
-            checked = check_array(checked, dtype=np.float64, ensure_all_finite=finite)
+        with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
+            checked = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype="numeric",
+                ensure_min_samples=2 if reset else 1,
+                ensure_all_finite=finite,
+            )
+            if checked.dtype.kind == "O":  # polars columns of several types
+                checked = check_array(checked, dtype=np.float64, ensure_all_finite=finite)
+            refuse_dates(checked)
     except (ValueError, TypeError) as error:
         text = text_columns(X)
         if not text:
@@ -140,6 +157,12 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
             "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
         ) from error
     return checked
+
+
+def refuse_dates(X: np.ndarray) -> None:
+    """Raise a TypeError if X has dates or durations, which numpy reads as numbers."""
+    if X.dtype.kind in "mM":
+        raise TypeError(f"X must be numeric. Got the dtype {X.dtype}, of dates or durations.")
 
 
 def image_rows(X: Any, network: Any) -> tuple[Any, tuple[int, ...] | None]:
@@ -161,16 +184,10 @@ def text_columns(X: Any) -> list[str]:
     for name in getattr(X, "columns", ()):
         try:
             values = np.asarray(X[name])
-            if values.dtype.kind in "mM":  # dates and durations
+            if values.dtype.kind in "cmM":  # complex numbers, dates and durations
                 text.append(str(name))
-            values.astype(np.float64)
+            else:
+                values.astype(np.float64)
         except (ValueError, TypeError):
             text.append(str(name))
     return text
-
-
-def check_count(name: str, value: Any) -> int:
-    """Return value if it is an int >= 1; else raise a ValueError that names it."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an int >= 1. Got {value!r}.")
-    return int(value)

@@ -18,6 +18,7 @@ __all__ = [
     "Scaling",
     "ShuffledBatches",
     "TensorScaling",
+    "as_numpy",
     "chunk_length",
     "dense",
     "has_missing",
@@ -29,6 +30,8 @@ _CHUNK_NUMBERS = 2**22
 _ROW_NUMBERS = 2**11
 #: Up to this size the scaled data set is held as one tensor for training.
 RESIDENT_BYTES = 2**29
+#: numpy has no other real dtypes of torch, such as bfloat16.
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def chunk_length(n_features: int, draws: int = 1) -> int:
@@ -36,10 +39,27 @@ def chunk_length(n_features: int, draws: int = 1) -> int:
     return max(1, _CHUNK_NUMBERS // (max(_ROW_NUMBERS, n_features) * draws))
 
 
+def as_numpy(X: Any, name: str = "X") -> Any:
+    """A torch tensor, wherever it is, as ndarray; all else as it is."""
+    if not isinstance(X, Tensor):
+        return X
+    try:
+        narrow = X.is_floating_point() and X.dtype not in _NUMPY_FLOATS
+        return (X.float() if narrow else X).numpy(force=True)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{name} must be a dense tensor of numbers. Got one of {X.dtype}, with the layout "
+            f"{X.layout}, on the device {str(X.device)!r}: {str(error).splitlines()[0]}"
+        ) from error
+
+
 def dense(rows: Any, dtype: Any = np.float64) -> np.ndarray:
-    """Rows as ndarray, whatever holds them; ``dtype=None`` leaves theirs."""
+    """Rows as ndarray in C order, whatever holds them; ``dtype=None`` leaves theirs.
+
+    Sums are rounded in the order of memory: in one order, equal rows give equal codes.
+    """
     rows = rows.toarray() if hasattr(rows, "toarray") else rows
-    return np.asarray(rows, dtype=dtype)
+    return np.asarray(rows, dtype=dtype, order="C")
 
 
 def has_missing(X: Any) -> bool:
@@ -103,7 +123,8 @@ class TensorScaling:
 
 def _as_tensor(X: np.ndarray, kind: Any) -> Tensor:
     """X, or a copy where torch could not look at it: both are only read."""
-    X = np.asarray(X, dtype=kind)
+    with np.errstate(over="ignore"):  # of long doubles
+        X = np.asarray(X, dtype=kind)
     if not X.flags.writeable or min(X.strides, default=0) < 0 or not X.dtype.isnative:
         X = np.array(X, dtype=kind, order="C")
     return torch.from_numpy(X)
@@ -164,12 +185,13 @@ class Rows(Dataset):
         chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
         scaled = self._tensor_scaling.apply(chosen)
         if self.unchecked and not math.isfinite(scaled.sum()):
-            assert_all_finite(
-                chosen,
-                allow_nan=self.allow_nan,
-                estimator_name=self.unchecked,
-                input_name="X",
-            )
+            with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
+                assert_all_finite(
+                    chosen,
+                    allow_nan=self.allow_nan,
+                    estimator_name=self.unchecked,
+                    input_name="X",
+                )
             self.missing = self.missing or bool(np.isnan(chosen).any())
         return scaled.to(self.device)
 

@@ -24,6 +24,7 @@ from .likelihoods import Observation
 
 __all__ = ["log_evidence", "posterior_mode", "proposal_noise"]
 
+_ROUNDING = 1e-14  # of sums in float64, relative to their size
 _N_STEPS = 3  # Gauss-Newton
 _WIDE_SHARE = 8  # one draw in so many is wide
 _WIDE = 2.0
@@ -76,7 +77,7 @@ def log_evidence(
     target = _Target(decoder, likelihood, x, observed)
     mode, precision = target.mode(start)
     n, n_draws, n_components = len(x), len(noise), noise.shape[1]
-    factor = torch.linalg.cholesky(precision)  # (n, K, K), lower, float64
+    factor = torch.linalg.cholesky_ex(precision).L  # (n, K, K), lower, float64
     narrow = torch.arange(n_draws, device=x.device) % _WIDE_SHARE != _WIDE_SHARE - 1
     widths = torch.where(narrow, 1.0, _WIDE).to(noise)
     standard = (noise * widths[:, None]).T.expand(n, -1, -1)  # (n, K, S)
@@ -138,7 +139,7 @@ class _Target:
         value = self.log_density(z)
         for _ in range(_N_STEPS):
             gradient = self.gradient(z)
-            factor = torch.linalg.cholesky(self.precision(z))
+            factor = torch.linalg.cholesky_ex(self.precision(z)).L  # where there is none, no step
             step = torch.cholesky_solve(gradient.double()[:, :, None], factor)
             step = step[:, :, 0].to(z.dtype)
             for shrink in (1.0, 0.25):  # a row moves only where its joint density rises
@@ -179,5 +180,11 @@ class _Target:
             ]
         root = self.likelihood.information(output.detach(), self.observed).sqrt()
         jacobian = torch.stack(columns, dim=2).mul_(root[:, :, None]).double()  # (n, D, K)
+        product = jacobian.mT @ jacobian
+        # far out, where the decoder's outputs overflow, the prior's precision stands alone
+        finite = product.isfinite().flatten(1).all(dim=1)[:, None, None]
+        product = product.where(finite, 0.0)
+        # what rounding takes from a singular product must not make it indefinite
+        rounding = _ROUNDING * product.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
         eye = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
-        return eye + jacobian.mT @ jacobian
+        return product + (1.0 + rounding) * eye

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ._packed import pack, unpack
 from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
 
-__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng"]
+__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng", "set_generator_state"]
 
 #: log-variances leave this range only by divergence; float32 still squares and inverts it.
 LOG_VAR_RANGE = (-20.0, 10.0)
@@ -32,6 +32,9 @@ _AVERAGE_RATE = 0.02
 #: What a net holds of torch's that pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
 _GENERATORS = ("order_generator_", "noise_generator_")
+#: What of a net learns.
+_LEARNING = ("module_", "criterion_", "optimizer_")
+_MT_WORDS = 624  # of the state of a Mersenne twister
 #: torch's global generators can be borrowed by one thread at a time.
 _RNG_LOCK = threading.RLock()
 
@@ -153,7 +156,7 @@ class VariationalNet(NeuralNet):
         *,
         n_samples: int,
         first_row: int = 0,
-        resume: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+        resume: Callable[[], int] | None = None,
     ) -> None:
         """Train for some epochs, going on from the present state.
 
@@ -173,9 +176,9 @@ class VariationalNet(NeuralNet):
             Number of the first of these rows among all that training has seen since it began;
             0 is a beginning, at which the divergence forgets other rows.
 
-        resume : tuple, default=None
-            A ``training_state`` of an earlier call with the same arguments, to go on from; its
-            epochs count.
+        resume : callable, default=None
+            Calls ``restore`` with the state of an earlier call with the same arguments, to go on
+            from; its epochs, which are returned, count.
         """
         self.n_samples_, self.first_row_ = n_samples, first_row
         self.missing_ = rows.missing
@@ -189,7 +192,7 @@ class VariationalNet(NeuralNet):
         self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
             if resume is not None:
-                epochs -= self._restore(*resume)
+                epochs -= resume()
             self.fit_loop((rows, held_out), epochs=epochs)
         except StopTraining:
             pass
@@ -231,40 +234,92 @@ class VariationalNet(NeuralNet):
         history = self.epochs_since(n_before)
         return tensors, {"callbacks": callbacks, "history": history, "optimizer": numbers}
 
+    def rewinder(self) -> Callable[[], None]:
+        """A function that takes the net back to its present state."""
+        before, n_epochs = self.__dict__.copy(), len(self.history)
+        parts = [before[name] for name in _LEARNING if name in before]
+        states = [copy.deepcopy(part.state_dict()) for part in parts]
+        generators = [self.order_generator_, self.noise_generator_]
+        draws = [generator.get_state() for generator in generators]
+        schedules = [part for _, part in self.callbacks_ if isinstance(part, Schedule)]
+        steps = [schedule.state() for schedule in schedules]
+
+        def rewind() -> None:
+            self.__dict__ = before
+            del self.history[n_epochs:]
+            for part, state in zip(parts, states, strict=True):
+                part.load_state_dict(state)
+            for generator, state in zip(generators, draws, strict=True):
+                generator.set_state(state)
+            for schedule, step in zip(schedules, steps, strict=True):
+                schedule.restore(step)
+
+        return rewind
+
     def epochs_since(self, n_before: int) -> list[dict[str, float]]:
         """Figures of the epochs after so many, without skorch's lists of batches."""
         return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
-    def _restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> int:
-        """Take over a training state; the number of its epochs."""
+    def restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> int:
+        """Take over what ``training_state`` gave; the number of its epochs.
+
+        Where it is the state of another net, or of none, that is an error of some kind: whatever
+        is in a file has been looked at before it is used.
+        """
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, key = name.partition("/")
             parts.setdefault(part, {})[key] = tensor
         device = torch.device(self.device)
+        weights = self.module_.state_dict()
+        _require_same(parts["module"], weights)
+        _require_finite(parts["module"])
         self.module_.load_state_dict(parts["module"])
         self.criterion_.load_state_dict(parts.get("criterion", {}))
         self.criterion_.to(device)
-        for index, average in enumerate(self.average_ or ()):
-            average.copy_(parts["average"][str(index)])
-        state = self.optimizer_.state_dict()
-        state["state"] = {
-            i: {**v, **parts.get(f"optimizer.{i}", {})} for i, v in header["optimizer"]
-        }
-        self.optimizer_.load_state_dict(state)
-        self.order_generator_.set_state(parts["generator"]["order"])
-        self.noise_generator_.set_state(parts["generator"]["noise"])
+        averages = {str(i): average for i, average in enumerate(self.average_ or ())}
+        _require_same(parts.get("average", {}), averages)
+        for index, average in averages.items():
+            average.copy_(parts["average"][index])
+        self._restore_optimizer(
+            {i: {**v, **parts.get(f"optimizer.{i}", {})} for i, v in header["optimizer"]}
+        )
+        for name in ("order", "noise"):
+            set_generator_state(getattr(self, f"{name}_generator_"), parts["generator"][name])
         for name, callback in self.callbacks_:
-            if name in header["callbacks"]:
+            if isinstance(callback, (Schedule, BestState)):
                 callback.restore(header["callbacks"][name])
-                if f"callback.{name}" in parts:
-                    held = parts[f"callback.{name}"].items()
-                    callback.state_ = {k: v.to(device) for k, v in held}
+            if isinstance(callback, BestState):
+                _require_same(parts[f"callback.{name}"], weights)
+                _require_finite(parts[f"callback.{name}"])
+                held = parts[f"callback.{name}"].items()
+                callback.state_ = {k: v.to(device) for k, v in held}
         for row in header["history"]:
             self.history.new_epoch()
             for name, value in row.items():
                 self.history.record(name, value)
         return len(header["history"])
+
+    def _restore_optimizer(self, given: dict[int, dict[str, Any]]) -> None:
+        """Take over the optimiser's state, if it is like what a step makes of a copy.
+
+        Fused steps do not look at shapes, and would write beyond what is too short.
+        """
+        twin = copy.deepcopy(self.optimizer_)
+        for group in twin.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.zeros_like(weight)
+        twin.step()
+        own = twin.state_dict()["state"]
+        for index, values in given.items():
+            kinds, tensors = [], []
+            for state in (values, own[index]):
+                kinds.append({k: type(v) for k, v in state.items()})
+                tensors.append({k: v for k, v in state.items() if isinstance(v, Tensor)})
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"it has another optimiser's state: {sorted(values)}")
+            _require_same(*tensors)
+        self.optimizer_.load_state_dict({**self.optimizer_.state_dict(), "state": given})
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -506,6 +561,39 @@ class VariationalNet(NeuralNet):
             generator = torch.Generator()
             generator.set_state(torch.from_numpy(np.array(state[name])))
             self.__dict__[name] = generator
+
+
+def set_generator_state(generator: torch.Generator, state: Tensor) -> None:
+    """Set the state of a generator, if it is one.
+
+    Of its 624 words torch reads those from ``next`` on until ``left`` are used up, also where
+    that leads beyond the last one.
+    """
+    if generator.device.type == "cpu" and state.dtype == torch.uint8 and state.numel() > 24:
+        counts = state.numpy()[8:24].view("i4,i4,u8")[0]
+        left, after = int(counts[0]), int(counts[2])
+        if (left, after) != (1, 0) and left + after != _MT_WORDS + 1:
+            raise ValueError("it has a generator whose state is none")
+    generator.set_state(state)
+
+
+def _require_same(given: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless tensors have the names, shapes and dtypes of others."""
+    if given.keys() != own.keys():
+        raise ValueError(f"it has other tensors: {sorted(given.keys() ^ own.keys())[:3]}")
+    for name, tensor in given.items():
+        if (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
+            raise ValueError(
+                f"its tensor {name!r} must have the shape {tuple(own[name].shape)} and "
+                f"{own[name].dtype}. Got {tuple(tensor.shape)} and {tensor.dtype}"
+            )
+
+
+def _require_finite(given: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless all numbers are finite."""
+    for name, tensor in given.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"its tensor {name!r} must be finite")
 
 
 _KNOWN_LAYERS = (nn.Linear, nn.Sequential, nn.SiLU, nn.ReLU, nn.GELU, nn.Tanh, nn.ELU)

@@ -12,18 +12,17 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._checkpoint import check_target, read_file, write_file
+from ._checkpoint import DAMAGE, as_path, check_target, read_file, reason_of, write_file
 from ._checks import PARTS, check_parameters, find_device
 from ._data import Scaling
 from ._encoding import ForeignPartError, decode, encode, shown
-from ._net import VariationalNet, private_torch_rng
+from ._net import VariationalNet, private_torch_rng, set_generator_state
 from ._parts import Part
 from ._start import blank_module
 
@@ -35,6 +34,8 @@ _PACKAGES = ("sklearn-wiseale", "torch", "scikit-learn", "skorch", "numpy", "saf
 _COUNTS = ("n_features_in_", "n_components_", "n_samples_seen_", "n_iter_", "_n_axes")
 #: and what a net knows besides its modules.
 _NET = ("seed", "lr", "batch_size", "n_samples_", "first_row_", "missing_")
+#: Settings of ``torch.compile`` that a file may have.
+_COMPILE = {f"compile__{name}" for name in ("mode", "dynamic", "fullgraph")}
 _FLOATS = {np.dtype(code).str: np.dtype(code) for code in "fdg"}
 #: Components that a file may claim without having as many numbers.
 _FEW_COMPONENTS = 2**16
@@ -102,6 +103,7 @@ def _version(package: str) -> str | None:
 
 def _encoded(parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters; parts that cannot be stored by what they were."""
+    _refuse_programs(parameters["net_params"])
     encoded = {}
     for name, value in parameters.items():
         try:
@@ -111,6 +113,16 @@ def _encoded(parameters: dict[str, Any]) -> dict[str, Any]:
                 raise
             encoded[name] = {"handed_back": [type(value).__name__, repr(value)[:200]]}
     return encoded
+
+
+def _refuse_programs(net_params: dict[str, Any] | None) -> None:
+    """Raise a ValueError for settings of ``torch.compile`` among which programs may be named."""
+    names = {name for name in net_params or {} if str(name).startswith("compile__")} - _COMPILE
+    if names:
+        raise ValueError(
+            f"net_params {shown(sorted(names))} cannot be stored: backends and options of "
+            "torch.compile may name programs, which files must not do"
+        )
 
 
 def _fitted(estimator: Any) -> dict[str, Any]:
@@ -172,15 +184,13 @@ def read(
         Of ``aggregate_kl_bounds_``.
     """
     find_device(device, "float32")
-    tensors, header = read_file(Path(path))
-    wrong = (ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError)
+    tensors, header = read_file(as_path(path))
     try:
         with torch.device("cpu"):
             restored = _Restored(tensors, header, handed_back)
             return restored.estimator(estimators, bounds, device)
-    except (*wrong, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be loaded: {reason}") from error
+    except DAMAGE as error:
+        raise ValueError(f"{str(path)!r} cannot be loaded: {reason_of(error)}") from error
 
 
 def _entry(record: dict[str, Any], name: str, *kinds: type) -> Any:
@@ -258,6 +268,8 @@ class _Restored:
                 parameters[name] = self._handed_back(name, value["handed_back"])
             else:
                 parameters[name] = decode(value)
+        if isinstance(parameters.get("net_params"), dict):
+            _refuse_programs(parameters["net_params"])
         return parameters
 
     def _handed_back(self, name: str, what: Any) -> Any:
@@ -337,7 +349,10 @@ class _Restored:
 
     def _count(self, name: str) -> Any:
         value = decode(_entry(self.fitted, name, int, dict))
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        right = (
+            isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
+        )
+        if not right:
             raise ValueError(f"its entry {name!r} must be an int >= 0. Got {shown(value)}")
         return value
 
@@ -381,12 +396,16 @@ class _Restored:
         self._fill(module, "module", check=own_network)
         self._fill(divergence, "criterion", check=False)
         rate, seed = _entry(entries, "lr", float, int), _entry(entries, "seed", int)
+        net_params = dict(builder.net_params or {})
+        compiles = net_params.pop("compile", False)
+        builder.net_params = net_params
         net = builder._build_net(module, divergence, rate, seed)
+        net.compile = compiles  # in later fits; as one that is unpickled, this net is not compiled
         for name in ("order", "noise"):
             state = self.tensors.pop(f"generator/{name}", None)
             if state is None:
                 raise ValueError(f"it lacks the tensor 'generator/{name}'")
-            getattr(net, f"{name}_generator_").set_state(state)
+            set_generator_state(getattr(net, f"{name}_generator_"), state)
         if self.tensors:
             raise ValueError(f"it has tensors that belong to nothing: {shown([*self.tensors])}")
         for name in ("batch_size", "n_samples_", "first_row_"):

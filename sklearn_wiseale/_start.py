@@ -34,8 +34,8 @@ def column_scaling(
     """
     scaling = Scaling(np.zeros_like(moments.mean), np.ones_like(moments.mean))
     # what rounding of the values leaves of a constant column is not variance
-    rounding = (10 * np.finfo(np.float64).eps * np.abs(moments.mean)) ** 2
-    variance = np.where(moments.variance > rounding, moments.variance, 0.0)
+    rounding = 10 * np.finfo(np.float64).eps * np.abs(moments.mean)
+    variance = np.where(np.sqrt(moments.variance) > rounding, moments.variance, 0.0)
     for columns, mode in modes if isinstance(modes, list) else [(slice(None), modes)]:
         if mode is not None:
             own = variance[columns] if mode == "feature" else variance[columns].mean()

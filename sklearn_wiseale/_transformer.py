@@ -19,22 +19,24 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._arguments import Interval, check_count, check_seed
 from ._callbacks import EachEpoch, ProgressBar, with_defaults
 from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import (
     PARTS,
-    check_count,
     check_parameters,
     check_rows,
+    enough_memory,
     find_device,
     image_rows,
+    refuse_dates,
     resolve,
 )
-from ._data import Rows, chunk_length, dense, has_missing
+from ._data import Rows, as_numpy, chunk_length, dense, has_missing
 from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._onnx import export
@@ -60,6 +62,13 @@ _BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 3000
 _AUTO_EPOCHS = (10, 300)
+#: What to do where memory is short.
+_TO_FIT = (
+    "Lower batch_size, the width of the objective or the layers of the network, or use "
+    "device='cpu': memory is too small for this fit."
+)
+_TO_USE = "Free some memory, or set_params(device='cpu'): rows are taken in small parts already."
+_TO_SCORE = "Lower n_draws, free some memory, or set_params(device='cpu')."
 
 
 class AggregateKLBounds(NamedTuple):
@@ -323,6 +332,7 @@ class WiSEALETransformer(
     # fitting ------------------------------------------------------------------------------
 
     @with_callbacks
+    @enough_memory(_TO_FIT)
     def fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Learn encoder and decoder from X.
 
@@ -344,33 +354,45 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is not what is allowed; a fitted state is then left as it was.
+            If a parameter or X is not what is allowed.
+
+        MemoryError
+            If the device's memory is too small; the message says which parameters to lower.
+
+        Notes
+        -----
+        After any error a fitted state is as it was. An interrupt leaves what has been trained so
+        far.
         """
         task = FitTask(self, lambda: {"net_": self.net_.snapshot()})
-        with self._unchanged_on_error():
+        with self._unchanged_on_error() as undo:
             parts = check_parameters(self)
             going_on = self.warm_start and hasattr(self, "net_")
             X = self._validated(X, reset=not going_on)
             given = self._hash_parameters()  # before random numbers are drawn
-            rng = check_random_state(self.random_state)
+            rng = check_seed(self.random_state)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
+                undo.append(self._ready_net().rewinder())
                 self._go_on(parts)
             else:
                 self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
             checkpoint = self._open_checkpoint(X, given, going_on)
+            split_rng, resume = np.random.RandomState(split_seed), None
             saved = checkpoint.read() if checkpoint else None
-            if saved:
-                split_seed = saved[1]["split_seed"]
-            split_rng = np.random.RandomState(split_seed)
+            if checkpoint and saved:
+                with checkpoint.reading():
+                    split_seed = int(saved[1]["split_seed"])
+                    split_rng = np.random.RandomState(split_seed)
+                resume = self._resumer(checkpoint, saved)
             train, held_out = self._split(X, split_rng)
             task.begin(X, y)
             last = [("task", task)]
             if checkpoint:
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
-            self._train(train, held_out, n_epochs, horizon=True, last=last, resume=saved)
+            self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
             mean, log_var = self._encode(X)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
@@ -379,6 +401,7 @@ class WiSEALETransformer(
                 checkpoint.remove()
         return self
 
+    @enough_memory(_TO_FIT)
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Train for one pass over a chunk of rows.
 
@@ -402,8 +425,11 @@ class WiSEALETransformer(
         ------
         ValueError
             If a parameter or X is not what is allowed, or with ``early_stopping=True``.
+
+        MemoryError
+            If the device's memory is too small; the message says which parameters to lower.
         """
-        with self._unchanged_on_error():
+        with self._unchanged_on_error() as undo:
             parts = check_parameters(self)
             if self.early_stopping is True:
                 raise ValueError(
@@ -413,8 +439,9 @@ class WiSEALETransformer(
             first = not hasattr(self, "net_")
             X = self._validated(X, reset=first)
             if first:
-                self._start(X, parts, check_random_state(self.random_state))
+                self._start(X, parts, check_seed(self.random_state))
             else:
+                undo.append(self._ready_net().rewinder())
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
@@ -423,19 +450,22 @@ class WiSEALETransformer(
         return self
 
     @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
+    def _unchanged_on_error(self) -> Iterator[list[Callable[[], None]]]:
         """Put the attributes back as they were if what is inside raises an error.
 
-        An interrupt puts them back as long as training has not begun, and otherwise leaves a
-        usable estimator, trained so far.
+        The list that is given takes functions that put back what attributes hold. An interrupt
+        puts all back as long as training has not begun, and otherwise leaves a usable estimator,
+        trained so far.
         """
-        before = self.__dict__.copy()
+        before, undo = self.__dict__.copy(), list[Callable[[], None]]()
         try:
-            yield
+            yield undo
         except BaseException as error:
             began = self.__dict__.get("history_") is not before.get("history_")
             if isinstance(error, Exception) or not began:
                 self.__dict__ = before
+                for step in undo:
+                    step()
             raise
 
     def _hash_parameters(self) -> str:
@@ -455,7 +485,7 @@ class WiSEALETransformer(
         state = self.net_.module_.state_dict() if going_on else {}
         fingerprint = fingerprint_of(
             [given, f"{X.shape} {X.dtype}", *self._scaling, dense(X[some])]
-            + [tensor.numpy(force=True) for tensor in state.values()]
+            + [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
         )
         try:
             return Checkpoint(self.checkpoint, fingerprint)
@@ -482,6 +512,15 @@ class WiSEALETransformer(
                 )
 
         return EachEpoch(write)
+
+    def _resumer(self, checkpoint: Checkpoint, saved: Any) -> Callable[[], int]:
+        """A function that takes over what a checkpoint has saved."""
+
+        def resume() -> int:
+            with checkpoint.reading():
+                return self.net_.restore(*saved)
+
+        return resume
 
     def _go_on(self, parts: dict[str, Any]) -> None:
         """Refuse what cannot change between calls; take over an objective that has changed."""
@@ -532,7 +571,8 @@ class WiSEALETransformer(
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         self._scaling = column_scaling(moments, modes)
-        self._inverse_dtype = np.result_type(X.dtype, np.float32)
+        narrow = np.float32 if self._scaling.fits_float32 else np.float64
+        self._inverse_dtype = np.result_type(X.dtype, narrow)
         axes = principal_axes(
             moments,
             *self._scaling,
@@ -556,6 +596,12 @@ class WiSEALETransformer(
                 dtype,
             )
             divergence = self._divergence(parts["objective"])
+        if not all(estimate.isfinite().all() for estimate in module.likelihood.buffers()):
+            raise ValueError(
+                f"X must have variances that {str(dtype).removeprefix('torch.')} can hold as "
+                f"scale={self.scale!r} leaves them. Got standard deviations up to "
+                f"{np.sqrt(moments.variance.max()):.1g}: rescale X."
+            )
         rate = self._learning_rate(self._batch_size(X.shape[0]))
         self.net_ = self._build_net(module, divergence, rate, seed)
         fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
@@ -581,17 +627,26 @@ class WiSEALETransformer(
             if not other.intersection(params):  # which exclude the fused step
                 params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
         callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
-        net = VariationalNet(
-            module,
-            divergence,
-            seed=seed,
-            autocast=self.precision == "bfloat16",
-            device=str(device),
-            lr=rate,
-            callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
-            **params,
-        )
-        return net.initialize()
+        try:
+            net = VariationalNet(
+                module,
+                divergence,
+                seed=seed,
+                autocast=self.precision == "bfloat16",
+                device=str(device),
+                lr=rate,
+                callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
+                **params,
+            )
+            return net.initialize()
+        except Exception as error:
+            if not self.net_params:
+                raise
+            raise ValueError(
+                "The 'net_params' parameter of WiSEALETransformer must hold parameters of a skorch "
+                f"NeuralNet. Got {self.net_params!r} instead, with which it cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _split(self, X: Any, rng: np.random.RandomState) -> tuple[Rows, Rows | None]:
         """Rows to train on and rows held out, or None."""
@@ -706,6 +761,7 @@ class WiSEALETransformer(
 
     # using ----------------------------------------------------------------------------------
 
+    @enough_memory(_TO_USE)
     def transform(self, X: Any) -> np.ndarray:
         """Means of the posteriors q(z|x): deterministic, each row by itself.
 
@@ -720,9 +776,16 @@ class WiSEALETransformer(
         -------
         Z : ndarray of shape (n_samples, n_components)
             float32, or float64 with ``precision="float64"``.
+
+        Raises
+        ------
+        ValueError
+            If X is not what is allowed, or has a row so far from those in ``fit`` that its code is
+            not finite.
         """
         return self._encode(self._checked(X), unchecked=True)[0]
 
+    @enough_memory(_TO_USE)
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Means of p(x|z), in the units of X.
 
@@ -735,18 +798,19 @@ class WiSEALETransformer(
         -------
         X_original : ndarray of shape (n_samples, n_features)
             Expected values given the codes. In float32 where the training data fit into that
-            without loss, else in float64.
+            without loss and with room to spare, else in float64.
 
         Raises
         ------
         ValueError
-            If X has another number of columns than the codes.
+            If X has another number of columns than the codes, or rows decode to what is not finite.
         """
         check_is_fitted(self)
         return self._decoded(
             self._checked_codes(X), lambda likelihood, output: likelihood.mean(output)
         )
 
+    @enough_memory(_TO_USE)
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian posteriors q(z|x).
 
@@ -761,6 +825,7 @@ class WiSEALETransformer(
         mean, log_var = self._encode(self._checked(X), unchecked=True)
         return mean, np.exp(0.5 * log_var)
 
+    @enough_memory(_TO_USE)
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw from the model: codes from the prior, then rows from p(x|z), noise included.
 
@@ -780,12 +845,13 @@ class WiSEALETransformer(
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
-        rng = check_random_state(random_state)
+        rng = check_seed(random_state)
         Z = rng.standard_normal((n_samples, self.n_components_))
         device = self._ready_net().device
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         return self._decoded(Z, lambda likelihood, output: likelihood.sample(output, generator))
 
+    @enough_memory(_TO_SCORE)
     def score_samples(
         self, X: Any, *, n_draws: int = 64, return_effective: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -839,6 +905,7 @@ class WiSEALETransformer(
                 parts.append((log_density - self._log_volume(observed), draws))
         evidence, effective = (torch.cat(part) for part in zip(*parts, strict=True))
         log_likelihood = evidence.to(self._dtype).numpy(force=True)
+        self._refuse_overflow("log-likelihoods", log_likelihood, X)
         if not return_effective:
             return log_likelihood
         return log_likelihood, effective.to(self._dtype).numpy(force=True)
@@ -877,8 +944,8 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter cannot be stored, as callbacks or an optimiser in ``net_params``; or of
-            a subclass of the estimator.
+            If a parameter cannot be stored, as callbacks, an optimiser or options of
+            ``torch.compile`` in ``net_params``; or of a subclass of the estimator.
 
         FileNotFoundError
             If the directory is not there.
@@ -988,7 +1055,23 @@ class WiSEALETransformer(
         posterior = net.posterior(rows)
         if unchecked and rows.missing:
             self._refine(posterior.mean, rows)
-        return posterior.mean.numpy(force=True), posterior.log_var.numpy(force=True)
+        mean, log_var = (part.numpy(force=True) for part in posterior)
+        self._refuse_overflow("codes", mean + log_var, X)
+        return mean, log_var
+
+    def _refuse_overflow(self, what: str, results: np.ndarray, X: Any, first: int = 0) -> None:
+        """Raise a ValueError if a row of X has a result that is not finite.
+
+        ``first`` is the number of the first row here among all that the user gave.
+        """
+        lost = ~np.isfinite(results.reshape(len(results), -1)).all(axis=1)
+        if lost.any():
+            row = int(lost.argmax())
+            largest = np.nanmax(np.abs(dense(X[row : row + 1], None)), initial=0)
+            raise ValueError(
+                f"X must have values for which {what} stay finite in {results.dtype}. Got values "
+                f"up to {largest:.3g} in row {first + row}: leave it out, or rescale X."
+            )
 
     def _unchecked_rows(self, X: Any, device: torch.device | None = None) -> Rows:
         """Rows of X, in which nobody has looked for NaN and infinity yet."""
@@ -1021,9 +1104,12 @@ class WiSEALETransformer(
             start += len(x)
 
     def _checked_codes(self, X: Any) -> np.ndarray:
-        if isinstance(X, torch.Tensor):
-            X = X.numpy(force=True)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        dtype = np.float64 if self._dtype == torch.float64 else np.float32
+        # what the dtype cannot hold is refused as infinite
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = check_array(as_numpy(X), dtype="numeric", input_name="X")
+            refuse_dates(X)
+            X = check_array(X, dtype=dtype, input_name="X")
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has codes of "
@@ -1036,12 +1122,13 @@ class WiSEALETransformer(
         net = self._ready_net()
         X = np.empty((len(Z), self.n_features_in_), dtype=self._inverse_dtype)
         step = chunk_length(self.n_features_in_)
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(Z), step):
                 part = slice(start, start + step)
-                z = torch.from_numpy(np.array(Z[part])).to(net.device, self._dtype)
+                z = torch.from_numpy(np.array(Z[part], order="C")).to(net.device, self._dtype)
                 output = read(net.module_.likelihood, net.decode(z))
                 X[part] = self._scaling.invert(output.numpy(force=True))
+                self._refuse_overflow("decoded rows", X[part], Z[part], start)
         return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
+
+from ._arguments import check_count, check_seed
 
 __all__ = ["make_sine_waves"]
 
@@ -89,9 +90,8 @@ def make_sine_waves(
     >>> bool((abs(X).max(axis=1) <= y[:, 0]).all())  # no wave exceeds its amplitude
     True
     """
-    for name, count in (("n_samples", n_samples), ("n_timesteps", n_timesteps)):
-        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be an int >= 1. Got {count!r}.")
+    n_samples = check_count("n_samples", n_samples)
+    n_timesteps = check_count("n_timesteps", n_timesteps)
     if not (_is_finite_number(noise) and noise >= 0):
         raise ValueError(f"noise must be a finite number >= 0. Got {noise!r}.")
     ranges = (
@@ -99,11 +99,11 @@ def make_sine_waves(
         _range("frequency", frequency, 0.0, n_timesteps / 2),
         _range("phase", phase, -math.inf, math.inf),
     )
-    rng = check_random_state(random_state)
+    rng = check_seed(random_state)
     low, high = np.transpose(ranges)
-    factors = rng.uniform(low, high, size=(int(n_samples), 3))
+    factors = rng.uniform(low, high, size=(n_samples, 3))
     a, f, phi = factors.T[:, :, None]  # (n_samples, 1) each
-    time = np.arange(int(n_timesteps)) / n_timesteps
+    time = np.arange(n_timesteps) / n_timesteps
     waves = a * np.sin(2 * np.pi * f * time + phi)
     return waves + noise * rng.standard_normal(waves.shape), factors
 

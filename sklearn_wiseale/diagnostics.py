@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import qr
 from scipy.stats import norm
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 
+from ._arguments import check_count, check_seed
+from ._data import as_numpy
 from .objectives._aggregate import BOUNDS, aggregate_kl_bound
 from .objectives._base import Posterior
 from .objectives._sliced import random_basis
@@ -28,6 +30,8 @@ _N_BASES = 10
 
 #: Rows that are taken to float64 at a time.
 _BLOCK_ROWS = 2**16
+#: float64 holds second moments of numbers, and exponentials of log-variances, in these limits.
+_LIMIT, _LOG_VAR_LIMIT = 1e140, 700.0
 
 
 def aggregate_kl(
@@ -61,7 +65,8 @@ def aggregate_kl(
     Raises
     ------
     ValueError
-        If the arrays are not finite matrices of one shape, or the method is unknown.
+        If the arrays are not finite matrices of one shape, or the method is unknown; or if numbers
+        are too large for float64 to hold their second moments.
 
     References
     ----------
@@ -79,9 +84,7 @@ def aggregate_kl(
     """
     if method not in BOUNDS:
         raise ValueError(f"method must be one of {sorted(BOUNDS)}. Got {method!r}.")
-    dtypes = [np.float64, np.float32]
-    mean = check_array(mean, dtype=dtypes, input_name="mean")
-    log_var = check_array(log_var, dtype=dtypes, input_name="log_var")
+    mean, log_var = _matrix("mean", mean), _matrix("log_var", log_var, _LOG_VAR_LIMIT)
     if mean.shape != log_var.shape:
         raise ValueError(f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}.")
     if method == "moment":
@@ -90,7 +93,7 @@ def aggregate_kl(
     posterior = Posterior(*(torch.tensor(part, device="cpu") for part in (mean, log_var)))
     if method in ("jensen", "renyi"):
         return float(aggregate_kl_bound(posterior, method))
-    rng = check_random_state(random_state)
+    rng = check_seed(random_state)
     z = torch.from_numpy(mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape))
     if method == "monte_carlo":
         return float(aggregate_kl_bound(posterior, method, z))
@@ -166,7 +169,7 @@ def active_units(mean: Any, threshold: float = 0.01) -> int:
     >>> active_units([[0.0, 1.0], [0.0, -1.0]])
     1
     """
-    mean = check_array(mean, dtype=np.float64, input_name="mean")
+    mean = _matrix("mean", mean).astype(np.float64)
     if not isinstance(threshold, Real) or not threshold >= 0:
         raise ValueError(f"threshold must be a number >= 0. Got {threshold!r}.")
     return int((mean.var(axis=0) > threshold).sum())
@@ -209,12 +212,11 @@ def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = 
     >>> round(sliced_wasserstein(z + [2, 0, 0], random_state=0), 1)  # 2 / sqrt(3)
     1.2
     """
-    z = check_array(z, dtype=np.float64, input_name="z")
-    if not isinstance(n_projections, Integral) or n_projections < 1:
-        raise ValueError(f"n_projections must be an int >= 1. Got {n_projections!r}.")
+    z = _matrix("z", z).astype(np.float64)
+    n_projections = check_count("n_projections", n_projections)
     levels = np.linspace(0.005, 0.995, 199)
     normal = norm.ppf(levels)
-    directions = check_random_state(random_state).standard_normal((n_projections, z.shape[1]))
+    directions = check_seed(random_state).standard_normal((n_projections, z.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     squared = [np.mean((np.quantile(z @ d, levels) - normal) ** 2) for d in directions]
     return float(np.sqrt(np.mean(squared)))
@@ -250,7 +252,7 @@ def reconstruction_r2(
     Raises
     ------
     ValueError
-        If ``weights`` is unknown, or X has no variance.
+        If ``weights`` is unknown, the estimator has no inverse, or X has no variance.
 
     Examples
     --------
@@ -261,7 +263,13 @@ def reconstruction_r2(
     >>> round(reconstruction_r2(PCA(2).fit(X), X), 3)
     0.978
     """
-    if weights not in ("estimator", "feature", "none"):
+    for method in ("transform", "inverse_transform"):
+        if not hasattr(estimator, method):
+            raise ValueError(
+                "estimator must be a fitted transformer with transform and inverse_transform. "
+                f"Got {estimator!r}, which has no {method}."
+            )
+    if not isinstance(weights, str) or weights not in ("estimator", "feature", "none"):
         raise ValueError(f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}.")
     codes = estimator.transform(X)
     X = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
@@ -283,3 +291,19 @@ def reconstruction_r2(
     if not weighted_total > 0:
         raise ValueError("X must have at least one column that varies. Got constant columns.")
     return 1.0 - float((residual**2).sum(axis=0) @ column_weights) / weighted_total
+
+
+def _matrix(name: str, values: Any, limit: float = _LIMIT) -> np.ndarray:
+    """Values as a matrix, float32 or float64, of numbers up to a limit."""
+    try:
+        dtypes = [np.float64, np.float32]
+        matrix = check_array(as_numpy(values, name), dtype=dtypes, input_name=name)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be a matrix of finite numbers. {error}") from error
+    largest = float(np.abs(matrix).max())
+    if largest > limit:
+        raise ValueError(
+            f"{name} must lie in [-{limit:g}, {limit:g}], so that float64 holds second moments. "
+            f"Got numbers up to {largest:g} in size."
+        )
+    return matrix

@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale._checkpoint import Checkpoint, fingerprint_of, read_file, write_file
 from sklearn_wiseale.likelihoods import Gaussian
-from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import WiSEALE
 
 EPOCHS = 6
@@ -185,6 +186,53 @@ def test_damaged_checkpoint_is_refused(X, tmp_path, monkeypatch):
         make(checkpoint=tmp_path).fit(X)
 
 
+STATES = {
+    "short moments": lambda t, h: t.update({"optimizer.0/exp_avg": torch.zeros(3)}),
+    "moments of integers": lambda t, h: t.update(
+        {"optimizer.0/exp_avg": t["optimizer.0/exp_avg"].int()}
+    ),
+    "no steps": lambda t, h: t.update({"optimizer.0/step": torch.zeros(0)}),
+    "no moments": lambda t, h: t.pop("optimizer.0/exp_avg"),
+    "other optimiser": lambda t, h: h["optimizer"][0][1].update(momentum=1),
+    "no weight": lambda t, h: t.pop("module/encoder.skip.weight"),
+    "NaN": lambda t, h: t["module/encoder.skip.weight"].fill_(torch.nan),
+    "NaN best": lambda t, h: t["callback.best_state/encoder.skip.weight"].fill_(torch.nan),
+    "narrow average": lambda t, h: t.update({"average/0": t["average/0"][:1]}),
+    "no average": lambda t, h: [t.pop(name) for name in list(t) if name.startswith("average")],
+    "short bank": lambda t, h: t.update({"criterion/bank.rows": torch.zeros(3).long()}),
+    "no bank": lambda t, h: [t.update({name: t[name][:0]}) for name in BANK],
+    "generator": lambda t, h: t["generator/order"][8:12].fill_(1),
+    "schedule": lambda t, h: h["callbacks"]["schedule"].update(step="1"),
+    "steps": lambda t, h: h["callbacks"]["schedule"].update(step=10**30),
+    "best": lambda t, h: h["callbacks"]["best_state"].update(held_out=3),
+    "no callbacks": lambda t, h: h["callbacks"].clear(),
+    "history": lambda t, h: h.update(history=3),
+    "seed": lambda t, h: h.update(split_seed=None),
+    "no seed": lambda t, h: h.pop("split_seed"),
+}
+BANK = ("criterion/bank.rows", "criterion/bank.lines")
+
+
+@pytest.mark.parametrize("change", STATES)
+def test_state_of_no_fit_is_refused_and_left(change, X, tmp_path, monkeypatch):
+    """Torch's fused step would write beyond moments that are too short."""
+    interrupted = make(warm_start=True, checkpoint=tmp_path, max_epochs=7).fit(X[:-1])
+    killed_after(3, interrupted, X, monkeypatch)
+    estimator = make(warm_start=True, checkpoint=tmp_path, max_epochs=7).fit(X[:-1])
+    codes = estimator.transform(X)
+    (file,) = tmp_path.iterdir()
+    tensors, header = read_file(file)
+    STATES[change](tensors, header)
+    write_file(file, tensors, header)
+    content = file.read_bytes()
+    with pytest.raises(
+        ValueError, match=f"(?s){file.name}' must be the state of this fit.*Remove it"
+    ):
+        estimator.fit(X)
+    assert file.read_bytes() == content
+    assert np.array_equal(estimator.transform(X), codes)
+
+
 def test_directory_that_cannot_be_is_refused(X, tmp_path):
     file = tmp_path / "file"
     file.write_text("in the way")
@@ -312,3 +360,24 @@ def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make().fit(X)
     assert not list(Path().iterdir())
+
+
+class Annotated(nn.Linear):
+    """Has a state that is no tensor."""
+
+    def get_extra_state(self):
+        return {"note": 1}
+
+    def set_extra_state(self, state):
+        self.state = state
+
+
+def test_state_that_no_file_holds_is_named(X, tmp_path):
+    network = Modules(lambda n_in, n_out: nn.Linear(n_in, 2 * n_out), Annotated)
+    estimator = make(network=network, warm_start=True).fit(X)
+    assert estimator.net_.module_.decoder.state == {"note": 1}
+    for model in (estimator, make(network=network)):
+        model.checkpoint = tmp_path
+        with pytest.raises(ValueError, match=r"'module/decoder._extra_state' is a dict.*=None"):
+            model.fit(X)
+    assert not list(tmp_path.iterdir())

@@ -140,6 +140,16 @@ def test_linear_gaussian_evidence_of_outliers_is_exact_too(monkeypatch):
     np.testing.assert_allclose(value.numpy(), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e12, 1e200])
+def test_evidence_of_columns_that_are_parallel_and_large_is_a_number(size):
+    """The curvature is singular to rounding, or beyond float64; a bound there is, if a poor one."""
+    decoder, likelihood, x, _ = linear_model(k=3, sd=1e-3)
+    with torch.no_grad():
+        decoder.weight.fill_(size / 3)
+    value, _ = evidence(decoder, likelihood, x, start_of(x, 3), proposal_noise(8, 3))
+    assert (value < math.inf).all()
+
+
 # any decoder ----------------------------------------------------------------------------------
 
 

@@ -24,8 +24,10 @@ from sklearn_wiseale.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
+    Likelihood,
     Mixed,
     NegativeBinomial,
+    Observation,
     Poisson,
 )
 
@@ -178,6 +180,19 @@ def expectation(case, module, output, function):
     return (function(x) * probability[:, None]).sum(dim=0)
 
 
+@pytest.mark.parametrize("cls", LIKELIHOODS.values())
+def test_defaults_are_those_documented(cls, defaults_of):
+    own, said = defaults_of(cls)
+    assert own == said
+
+
+def test_names_of_the_likelihoods():
+    names = {"NegativeBinomial": "negative_binomial"}
+    assert {names.get(c.__name__, c.__name__.lower()): c for c in LIKELIHOODS.values()} == (
+        LIKELIHOODS
+    )
+
+
 def test_every_public_likelihood_has_a_case():
     assert {type(case.likelihood) for case in CASES.values()} == {*LIKELIHOODS.values(), Mixed}
 
@@ -323,6 +338,35 @@ def test_linear_start_has_any_slope_asked_for(likelihood, rng):
     np.testing.assert_allclose(slope.numpy(), loading, rtol=1e-12)
 
 
+def test_bernoulli_starts_at_the_mean_but_for_columns_that_hardly_vary():
+    mean = np.linspace(0, 1, 51)
+    bias, _ = Bernoulli().linear_start(mean, np.zeros((51, 1)))
+    np.testing.assert_allclose(special.expit(bias)[1:-1], mean[1:-1], rtol=1e-12)
+    assert np.isfinite(bias).all()
+
+
+@pytest.mark.parametrize(
+    "likelihood", [Poisson(), NegativeBinomial(), Categorical()], ids=lambda x: type(x).__name__
+)
+def test_logarithms_start_at_the_mean_but_for_columns_of_next_to_nothing(likelihood):
+    mean = np.array([0.0, 1e-3, 1.5e-3, 0.02, 0.9775])
+    bias, weight = likelihood.linear_start(mean, np.zeros((5, 1)))
+    np.testing.assert_allclose(np.exp(bias)[1:], mean[1:], rtol=1e-12)
+    assert np.isfinite(bias).all()
+    assert not weight.any()
+
+
+@pytest.mark.parametrize("base", [Likelihood, Observation])
+def test_bases_leave_the_density_to_their_children(base):
+    methods = {
+        Likelihood: {"build": 3},
+        Observation: {"log_prob_entries": 2, "mean": 1, "sample": 1, "information_entries": 1},
+    }
+    for method, n_arguments in methods[base].items():
+        with pytest.raises(NotImplementedError):
+            getattr(base(), method)(*np.ones((n_arguments, 2)))
+
+
 @pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
 def test_rates_at_the_start_have_the_moments_of_the_linear_map(likelihood, rng):
     mean, loading = np.array([0.5, 3.0, 2000.0]), np.diag([0.8, 1.0, 1500.0])
@@ -392,6 +436,7 @@ def test_most_likely_values_lie_in_the_support(case):
     likely = case.likelihood.most_likely(means)
     np.testing.assert_array_equal(means, before)
     assert likely.shape == means.shape
+    assert not np.shares_memory(likely, means)
     case.likelihood.check_support(likely)
 
 
@@ -430,6 +475,7 @@ def test_what_is_not_observed_adds_nothing(case, mask):
     information = module.information(output, observed)
     expected = module.information(output).where(counted(case, observed), 0.0)
     assert torch.equal(information, expected)
+    assert torch.equal(module.masked(module.information_entries(output), observed), expected)
 
 
 @each_case
@@ -678,7 +724,7 @@ def test_noise_is_estimated_outside_the_graph(likelihood, residual_data):
 def test_bad_noise_is_named(noise):
     with pytest.raises(ValueError, match="'noise' parameter of Gaussian must be") as error:
         Gaussian(noise=noise).build(RESIDUALS, np.zeros(2), np.ones(2))
-    for word in ("'shared'", "'feature'", "[1e-06, inf)", f"Got {noise!r} instead"):
+    for word in ("'shared'", "'feature'", "[1e-06, 1e+16]", f"Got {noise!r} instead"):
         assert word in str(error.value)
 
 
@@ -709,6 +755,17 @@ def gap(dispersion, x, output):
     mean = output.exp()
     excess = (x - mean).square() - mean - dispersion * mean.square()
     return excess / (1 + dispersion * mean).square()
+
+
+@each_overdispersed
+def test_dispersion_starts_at_that_of_the_moments(likelihood):
+    """Of a negative binomial variable whose mean is one of two."""
+    alpha, means = np.array([0.1, 0.8]), np.array([[1.0, 5.0], [2.0, 3.0]])  # a column, a value
+    mean, square = means.mean(axis=1), (means**2).mean(axis=1)
+    residual = mean + alpha * square
+    module = likelihood.build(residual, mean, residual + square - mean**2)
+    expected = alpha if likelihood.dispersion == "feature" else [alpha @ square / square.sum()]
+    np.testing.assert_allclose(module.dispersion.numpy(), expected, rtol=1e-12)
 
 
 @each_overdispersed
@@ -807,6 +864,11 @@ def test_most_likely_count_is_the_mode(alpha):
     np.testing.assert_array_equal(Poisson().most_likely(mean)[0], expected)
 
 
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "categorical blocks"])
+def test_what_learns_nothing_has_no_state(name):
+    assert not CASES[name].build().state_dict()
+
+
 # blocks and parts -----------------------------------------------------------------------------
 
 
@@ -832,6 +894,19 @@ def test_bad_parts_are_named(parts, message):
         built(Mixed(parts))
 
 
+def test_parameters_of_parts_are_checked_with_those_of_the_whole():
+    with pytest.raises(ValueError, match="'noise' parameter of Gaussian"):
+        Mixed([(Poisson(), [0]), (Gaussian(-1.0), [1])]).check_parameters()
+
+
+def test_columns_may_be_counted_from_the_end():
+    X = np.array([[0.4, 0.6, 2.7]])
+    mixed = Mixed([(Poisson(), [-1]), (Bernoulli(), [-3, 1])])
+    np.testing.assert_array_equal(mixed.most_likely(X), [[0, 1, 2]])
+    with pytest.raises(ValueError, match="there is no column -4"):
+        Mixed([(Poisson(), [-4])]).most_likely(X)
+
+
 def test_mixed_clones_and_scales_by_its_parts():
     mixed = Mixed([(Gaussian(), [0, -1]), (Poisson(), slice(1, 3))])
     again = clone(mixed)
@@ -844,6 +919,28 @@ def test_mixed_clones_and_scales_by_its_parts():
     assert not mixed.scalable
     assert Mixed([(Gaussian(), [0]), (Gaussian("feature"), [1])]).scalable
     assert mixed.allow_nan
+
+
+@pytest.mark.parametrize("method", ["update", "calibrate"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_parts_learn_as_if_they_were_alone(method, masked, rng):
+    parts = {"number": (Gaussian(), [3, 0]), "count": (NegativeBinomial("feature"), [1, 2])}
+    residual = np.array([0.5, 2.0, 3.0, 0.7])
+    together = built(Mixed([*parts.values()]), residual)
+    x = torch.from_numpy(rng.poisson(2.0, (30, 4))).double()
+    output = torch.from_numpy(rng.normal(size=(30, 4)))
+    observed = torch.from_numpy(rng.uniform(size=x.shape) < 0.7) if masked else None
+    before = {name: value.clone() for name, value in together.state_dict().items()}
+    getattr(together, method)(x, output, observed)
+    names = set()
+    for i, (likelihood, own) in enumerate(parts.values()):
+        alone = built(likelihood, residual[own])
+        getattr(alone, method)(x[:, own], output[:, own], observed[:, own] if masked else None)
+        for name, value in alone.state_dict().items():
+            names.add(f"parts.{i}.{name}")
+            assert torch.equal(together.state_dict()[f"parts.{i}.{name}"], value)
+    assert set(together.state_dict()) == names  # and nothing else is to be kept
+    assert any(not torch.equal(together.state_dict()[name], before[name]) for name in names)
 
 
 def test_nested_parts_are_those_of_the_columns_they_stand_for():
@@ -880,6 +977,10 @@ def table(rng):
             [("kind", OneHotEncoder(drop="if_binary"), [2, 3, 4]), ("number", "passthrough", [0])],
             "[(Categorical(sizes=(3,)), 0, 3), (Bernoulli(), 3, 4), "
             "(Categorical(sizes=(4,)), 4, 8), (Gaussian(), 8, 9)]",
+        ),
+        (
+            [("kind", OneHotEncoder(drop="if_binary"), [3, 3, 2])],
+            "[(Bernoulli(), 0, 1), (Bernoulli(), 1, 2), (Categorical(sizes=(3,)), 2, 5)]",
         ),
         (
             [

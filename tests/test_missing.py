@@ -131,6 +131,14 @@ def test_a_row_does_not_depend_on_what_others_miss(fitted, method):
     np.testing.assert_array_equal(call(HOLES[:5]), whole)
 
 
+@pytest.mark.parametrize("method", ["transform", "score_samples"])
+def test_rows_are_the_same_in_chunks_of_any_size(fitted, method, monkeypatch):
+    X = np.concatenate([WINE[:5], HOLES[:7], WINE[5:9]])  # some chunks miss nothing
+    expected = getattr(fitted, method)(X)
+    monkeypatch.setattr("sklearn_wiseale._data._CHUNK_NUMBERS", 1)
+    np.testing.assert_allclose(getattr(fitted, method)(X), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_training_does_not_see_what_stands_for_missing_entries(monkeypatch):
     codes = []
     for fill in (0.0, 1e6):

@@ -212,6 +212,11 @@ def test_clone_has_the_same_hash(network):
     assert joblib.hash(pickle.loads(pickle.dumps(network))) == joblib.hash(network)
 
 
+def test_the_base_leaves_the_modules_to_its_children():
+    with pytest.raises(NotImplementedError):
+        Network().build(4, 2, 4)
+
+
 @pytest.mark.parametrize("network", WITHOUT_SKIP, ids=repr)
 def test_without_skip_the_start_is_the_bias(network):
     n_features, n_outputs = sizes(network)

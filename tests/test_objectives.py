@@ -15,6 +15,7 @@ from sklearn_wiseale.objectives import (
     OBJECTIVES,
     Batch,
     InfoVAE,
+    Objective,
     Posterior,
     WassersteinMMD,
     WiSEALE,
@@ -368,7 +369,7 @@ def test_weight_multiplies_the_divergence(make_posterior, objective):
     )
     assert float(one) != 0
     torch.testing.assert_close(two, 2.5 * one, rtol=1e-12, atol=0)
-    assert float(none) == 0
+    assert torch.equal(none, torch.zeros_like(one))
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -380,6 +381,18 @@ def test_automatic_weight_is_a_number_below_that_of_collapse(bound, k):
     assert all(0 < w < d / k for w, d in zip(weights, n_features, strict=True))
     assert weights == pytest.approx(sorted(weights))
     assert weights[-1] == pytest.approx(weights[-2])  # however many the features
+
+
+@pytest.mark.parametrize(("d", "k"), [(4, 2), (10, 2), (10, 1), (300, 16), (10**6, 8)])
+def test_automatic_weight_and_width_are_those_documented(d, k):
+    sliced = min(25, 0.04 * d)
+    weights = {bound: min(10, 0.08 * d / k) for bound in BOUNDS}
+    weights |= {"sliced": sliced, "blend": min(1, 0.25 * d / k) + sliced}
+    for bound, weight in weights.items():
+        divergence = WiSEALE(bound).build(d, k)
+        assert divergence.weight == pytest.approx(weight, rel=1e-12)
+        assert divergence.width == 4096
+    assert weights["blend"] * WiSEALE().build(d, k).shares["sliced"] == pytest.approx(sliced)
 
 
 def test_elbo_charges_the_mean_divergence_of_the_posteriors(make_posterior):
@@ -455,6 +468,22 @@ def test_noise_of_a_divergence_comes_from_the_generator_it_is_given(make_posteri
     first, second = (divergence_of(objective, posterior) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("cls", OBJECTIVES.values())
+def test_defaults_are_those_documented(cls, defaults_of):
+    own, said = defaults_of(cls)
+    assert own == said
+
+
+def test_the_base_leaves_the_divergence_to_its_children():
+    with pytest.raises(NotImplementedError):
+        Objective().build(4, 2)
+
+
+def test_names_of_the_objectives():
+    named = {"wiseale": WiSEALE, "elbo": ELBO, "infovae": InfoVAE, "wae": WassersteinMMD}
+    assert named == OBJECTIVES
 
 
 @each_objective

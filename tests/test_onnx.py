@@ -165,6 +165,14 @@ def test_what_cannot_be_exported(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_does_not_fit_into_single_precision(make_rows, tmp_path):
+    X = 1e-60 * make_rows(Gaussian(), 60, D)
+    estimator = WiSEALETransformer(network=MLP((6,)), max_epochs=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="X cannot be scaled in float32"):
+        estimator.export_onnx(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
 class Wayward(nn.Module):
     """Goes by the values that it is given."""
 

@@ -246,6 +246,42 @@ def test_few_pairs_take_the_plain_path(monkeypatch, make_posterior, m, missing):
     log_mean_overlap(mean.requires_grad_(), log_var).sum().backward()
 
 
+def test_columns_without_a_gradient_are_constants(monkeypatch, make_posterior):
+    rows, columns = make_posterior(260, 4), make_posterior(260, 4)
+    free = [tensor.clone().requires_grad_() for tensor in columns]
+    wanted = log_mean_overlap(*rows, *free).detach()
+    patch(monkeypatch, "_Overlap", None)
+    torch.testing.assert_close(log_mean_overlap(*rows, *columns), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(log_mean_overlap(*rows, *free), wanted)
+
+
+def large(generator, n, k):
+    """Variances of which the product of any two is beyond float32."""
+    mean, log_var = torch.rand(2, n, k, generator=generator)
+    return 2 * mean - 1, 80 + log_var
+
+
+def small(generator, n, k):
+    mean, log_var = large(generator, n, k)
+    return mean, -log_var
+
+
+def large_and_small(generator, n, k):
+    mean, log_var = large(generator, n, k)
+    return mean, torch.where(mean < 0, -1.0, 1.0) * log_var
+
+
+@each_path
+@each_dtype
+@each_case
+@pytest.mark.parametrize("draw", [large, small, large_and_small])
+def test_products_of_variances_stay_within_the_range_of_the_dtype(path, dtype, case, draw):
+    tensors, _ = arguments(case, draw, 12, 7)
+    value = log_mean_overlap(*of_dtype(dtype, tensors))
+    assert_agree([value], [expected(case, draw, 12, 7)[0]], 7)
+
+
 @pytest.fixture
 def gathered(monkeypatch):
     """A list, to which the numbers of pairs are added that are gathered."""
@@ -582,6 +618,54 @@ def test_pairs_left_out_do_not_matter(monkeypatch, dtype, draw, log_shares, k):
     rows, start, *rest = constants(draw, 20, 300, k)
     raised = start + 40 * (torch.arange(20) % 2)  # of these rows only the shares matter
     check_constants((rows, raised, *rest), dtype, k, EVEN, log_shares, bar=bar)
+
+
+def found_and_above(rows, columns, log_weights, log_shares, result):
+    """Which pairs are found, and the logarithms by which they are above what is lost."""
+    constants = _sides.Constants(_sides.Side.of(*columns), log_weights, log_shares)
+    features = _pairs.features_of(constants)
+    i, j = _pairs._pairs_that_may_matter(_sides.Side.of(*rows), constants, features, result)
+    assert torch.equal(i, i.sort().values)
+    log_overlap = log_overlaps(*rows, *columns)
+    found = torch.zeros_like(log_overlap, dtype=torch.bool)
+    found[i, j] = True
+    above = log_overlap + log_weights - result[:, None]
+    if log_shares is not None:
+        above = torch.maximum(above, log_overlap + log_shares)
+    return found, above - math.log(1e-3 * torch.finfo(torch.float64).eps)
+
+
+@pytest.mark.parametrize("log_shares", [False, True], ids=["", "shares"])
+@pytest.mark.parametrize("k", [5, 12])
+def test_where_variances_are_equal_only_pairs_that_matter_are_found(monkeypatch, log_shares, k):
+    """The bound, which holds for any variances, is the overlap itself there."""
+    patch(monkeypatch, "SPARSE_SHARE", 1.0)
+    generator = torch.Generator().manual_seed(2)
+    log_var = torch.linspace(-3, 1, k, dtype=torch.float64)
+    spread = 6 * (0.5 * log_var).exp()
+    means = [0.7 + spread * torch.randn(n, k, generator=generator).double() for n in (40, 90)]
+    rows, columns = ([mean, log_var.expand_as(mean)] for mean in means)
+    log_weights = torch.log_softmax(4 * torch.randn(90, generator=generator).double(), dim=0)
+    shares = 3 * torch.randn(90, generator=generator).double() if log_shares else None
+    result = twin(*rows, *columns, log_weights) + torch.randn(40, generator=generator)
+    found, above = found_and_above(rows, columns, log_weights, shares, result)
+    assert above.abs().min() > 1e-6
+    assert torch.equal(found, above > 0)
+    assert 0.05 < found.double().mean() < 0.95
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("log_shares", [False, True], ids=["", "shares"])
+@pytest.mark.parametrize("k", [6, 20])
+def test_pairs_that_matter_are_found(monkeypatch, draw, log_shares, k):
+    patch(monkeypatch, "SPARSE_SHARE", 1.0)
+    rows, start, columns, *weights = constants(draw, 20, 300, k)
+    rows, columns = of_dtype(torch.float64, rows), of_dtype(torch.float64, columns)
+    start, log_weights, shares = of_dtype(torch.float64, [start, *weights])
+    found, above = found_and_above(
+        rows, columns, log_weights, shares if log_shares else None, start
+    )
+    assert found[above > 0].all()
 
 
 @each_dtype

@@ -20,6 +20,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer, load
+from sklearn_wiseale._callbacks import BestState
 from sklearn_wiseale._checkpoint import read_file, write_file
 from sklearn_wiseale._encoding import decode, encode
 from sklearn_wiseale.likelihoods import (
@@ -104,6 +105,7 @@ CASES = {
         "batch_size": 16,
     },
     "checkpoint": {"checkpoint": Path("unused-folder"), "verbose": 0},
+    "no schedule": {"net_params": {"callbacks__schedule": None}},
 }
 
 
@@ -339,7 +341,18 @@ def test_random_states_come_back_exactly(n_draws):
 
 @pytest.mark.parametrize(
     "value",
-    [object(), print, {1: 2}, {1, 2}, b"bytes", 1j, np.array([None]), np.datetime64("2020")],
+    [
+        object(),
+        print,
+        {1: 2},
+        {1, 2},
+        b"bytes",
+        1j,
+        np.array([None]),
+        np.datetime64("2020"),
+        np.datetime64,
+        np.random.RandomState(np.random.PCG64(0)),
+    ],
 )
 def test_values_that_cannot_be_stored_are_named(value):
     with pytest.raises(ValueError, match=r"net_params\['x'\]\[0\].*cannot be stored"):
@@ -388,7 +401,7 @@ def test_contents_that_nobody_wrote_are_refused(content):
 
 @pytest.mark.parametrize(
     "net_params",
-    [{"optimizer": torch.optim.SGD}, {"callbacks": [pytest]}],
+    [{"optimizer": torch.optim.SGD}, {"callbacks": [pytest]}, {"own": OwnObjective()}],
 )
 def test_net_params_that_cannot_be_stored_are_named(net_params, fitted, tmp_path):
     estimator = copy.deepcopy(fitted[0])
@@ -396,6 +409,36 @@ def test_net_params_that_cannot_be_stored_are_named(net_params, fitted, tmp_path
     with pytest.raises(ValueError, match=f"net_params\\['{next(iter(net_params))}'\\].*cannot"):
         estimator.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["compile__options", "compile__backend"])
+def test_files_name_no_programs(name, fitted, file):
+    """Among the options of torch's compiler is the program that it calls."""
+    net_params = {"compile": True, name: {"cpp.cxx": (None, "evil")}}
+    estimator = copy.deepcopy(fitted[0]).set_params(net_params=net_params)
+    with pytest.raises(ValueError, match=f"{name}.*may name programs"):
+        estimator.save(file)
+    for where in ("parameters", "built"):
+        tensors, header = read_file(file)
+        header[where]["net_params"] = encode(net_params, "net_params")
+        write_file(file.with_name("hostile"), tensors, header)
+        refused(file.with_name("hostile"), f"{name}.*may name programs")
+
+
+def test_loading_compiles_nothing(fitted, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("compiled")
+
+    estimator = copy.deepcopy(fitted[0])
+    estimator.net_params = estimator._net_params = {"compile": True, "compile__dynamic": True}
+    estimator.net_.compile = True
+    estimator.save(tmp_path / "model")
+    monkeypatch.setattr(nn.Module, "compile", refuse)
+    loaded = load(tmp_path / "model")
+    same(loaded, estimator, fitted[1])
+    assert loaded.net_.compile is True
+    with pytest.raises(ValueError, match="compiled"):
+        loaded.fit(fitted[1])
 
 
 # code of one's own --------------------------------------------------------------------------------
@@ -452,6 +495,40 @@ def test_parts_that_are_stored_need_not_be_handed_back(file):
         load(file, network=MLP())
 
 
+class Annotated(nn.Linear):
+    """Has a state that is no tensor."""
+
+    def get_extra_state(self):
+        return {"note": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_state_that_is_no_tensor_is_named(fitted, tmp_path):
+    network = Modules(encoder, Annotated)
+    estimator = reducer(network=network).fit(fitted[1])
+    with pytest.raises(ValueError, match=r"module's state '.*_extra_state' is a dict"):
+        estimator.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_fit_is_stored_as_far_as_it_came(fitted, tmp_path, monkeypatch):
+    estimator = reducer(max_epochs=9).fit(fitted[1])
+
+    def interrupt(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BestState, "on_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.partial_fit(fitted[1])
+    estimator.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert hasattr(fitted[0], "aggregate_kl_bounds_")
+    assert not hasattr(loaded, "aggregate_kl_bounds_")
+    assert np.array_equal(loaded.transform(fitted[1]), estimator.transform(fitted[1]))
+
+
 def test_subclasses_and_unfitted_estimators_are_not_saved(fitted, tmp_path):
     with pytest.raises(ValueError, match="OwnTransformer cannot be saved"):
         OwnTransformer(max_epochs=1).fit(fitted[1]).save(tmp_path / "model")
@@ -481,6 +558,15 @@ def test_file_from_an_absent_device_loads(file, fitted):
     loaded = load(file)
     assert loaded.device == "auto"
     np.testing.assert_array_equal(loaded.transform(fitted[1]), fitted[0].transform(fitted[1]))
+
+
+def test_file_from_a_device_that_torch_has_no_code_for(file, fitted):
+    tensors, header = read_file(file)
+    header["parameters"]["device"] = "hpu"
+    write_file(file, tensors, header)
+    assert load(file).device == "auto"
+    with pytest.raises(ValueError, match="'device' parameter"):
+        load(file, device="hpu")
 
 
 def test_net_on_another_device_is_saved_as_a_pickle_is(fitted, tmp_path):
@@ -649,6 +735,14 @@ def mlp(**params):
     return built("network", {"part": ["MLP", encoded]})
 
 
+def generator_state(left, after):
+    """State of a generator that has so many words left, from that word of its 624 on."""
+    state = torch.Generator().manual_seed(0).get_state()
+    state[8:12] = torch.tensor([left], dtype=torch.int32).view(torch.uint8)
+    state[16:24] = torch.tensor([after]).view(torch.uint8)
+    return state
+
+
 WEIGHT = "module/encoder.skip.weight"
 CHANGES = {
     "class": (entry("class", "Popen"), "the class 'Popen'"),
@@ -734,6 +828,8 @@ CHANGES = {
     "NaN shift": (tensor("scaling/shift", torch.full((D,), torch.nan).double()), "finite"),
     "shift": (tensor("scaling/shift", torch.zeros(D)), "float64"),
     "generator": (tensor("generator/noise", torch.zeros(7)), "cannot"),
+    "generator's end": (tensor("generator/noise", generator_state(624, 624)), "generator"),
+    "generator's middle": (tensor("generator/order", generator_state(300, 400)), "generator"),
     "short generator": (tensor("generator/noise", torch.zeros(7, dtype=torch.uint8)), "cannot"),
 }
 

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.manifold import TSNE
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.networks import MLP, Conv
@@ -492,6 +492,26 @@ def test_embedding_takes_other_transformers(X, output):
         EmbeddingDisplay.from_estimator(pipeline, X, posterior=True)
 
 
+def test_components_of_transformers_without_names_have_numbers(X):
+    plain = FunctionTransformer(lambda X: np.asarray(X)[:, :2])  # no get_feature_names_out
+    display = EmbeddingDisplay.from_estimator(plain.fit(X), X)
+    assert [display.ax_.get_xlabel(), display.ax_.get_ylabel()] == ["component 0", "component 1"]
+
+
+def test_embedding_refuses_codes_that_are_no_table(X):
+    flat = FunctionTransformer(lambda X: np.asarray(X)[:, 0]).fit(X)
+    with pytest.raises(ValueError, match=r"Got FunctionTransformer with codes of shape \(60,\)"):
+        EmbeddingDisplay.from_estimator(flat, X)
+
+
+def test_reconstruction_refuses_rows_of_another_shape(X):
+    narrow = FunctionTransformer(
+        lambda X: np.asarray(X), inverse_func=lambda Z: Z[:, :4], check_inverse=False
+    ).fit(X)
+    with pytest.raises(ValueError, match=r"shape of X, \(60, 6\).* gives \(60, 4\)"):
+        ReconstructionDisplay.from_estimator(narrow, X)
+
+
 def test_embedding_passes_keywords_to_scatter(tables, X):
     style = {"s": 3.0, "alpha": 0.25, "marker": "s"}
     display = EmbeddingDisplay.from_estimator(tables[2], X, scatter_kwargs=style)
@@ -570,6 +590,16 @@ def test_missing_pixels_have_a_colour_of_their_own(channels):
     drawn = original.to_rgba(original.get_array())[0, 0, :3]
     np.testing.assert_allclose(drawn, rgb)
     assert not np.allclose(back.to_rgba(back.get_array())[0, 0, :3], rgb)
+
+
+@pytest.mark.parametrize("cmap", ["viridis", matplotlib.colormaps["viridis"]])
+def test_images_without_any_pixel_are_drawn(cmap):
+    nothing, something = np.full((1, 4), np.nan), np.ones((1, 4))
+    display = ReconstructionDisplay(
+        original=nothing, reconstruction=something, image_shape=(2, 2)
+    ).plot(cmap=cmap)
+    assert display.images_[0, 0].get_array().mask.all()
+    assert display.images_[0, 0].get_clim() == (0.0, 1.0)
 
 
 def test_panels_are_the_features_of_largest_variance(tables, X):
@@ -660,7 +690,7 @@ def test_panels_may_be_given(tables, X):
         ({"n_rows": 0}, "n_rows must be an int >= 1. Got 0"),
         ({"n_rows": True}, "n_rows must be an int >= 1. Got True"),
         ({"max_features": "all"}, "max_features must be an int >= 1. Got 'all'"),
-        ({"random_state": "seed"}, "'seed' cannot be used to seed"),
+        ({"random_state": "seed"}, "random_state must be an int .* Got 'seed'"),
         ({"X": np.zeros(6)}, r"X must have shape .* Got shape \(6,\)"),
         ({"X": np.zeros((2, 2, 2))}, r"X must have shape .* Got shape \(2, 2, 2\)"),
         ({"X": pd.DataFrame(np.full((3, 6), np.inf), columns=FEATURES)}, "infinity"),
@@ -757,6 +787,12 @@ def test_lines_are_coloured_by_the_code(tables):
     for line in display.lines_:
         expected = [bar.mappable.to_rgba(code) for code in np.linspace(-3, 3, 5)]
         assert [artist.get_color() for artist in line] == expected
+
+
+def test_features_too_many_to_name_have_one_label():
+    X = np.random.RandomState(0).standard_normal((40, 60))
+    display = TraversalDisplay.from_estimator(make(2, max_epochs=1).fit(X))
+    assert [panel.get_xlabel() for panel in display.axes_] == ["", "feature"]
 
 
 def test_traversal_has_a_limited_number_of_lines():
@@ -858,6 +894,8 @@ def test_epochs_without_a_number_leave_a_gap(tables):
     display = TrainingDisplay.from_estimator(model)
     np.testing.assert_array_equal(display.lines_["valid_loss"].get_ydata(), [4.0, 3.0, np.nan])
     assert display.best_epoch == 2
+    lost = with_history(tables[2], train_loss=[3.0, 2.0], valid_loss=[np.nan, np.inf])
+    assert TrainingDisplay.from_estimator(lost).best_epoch is None
     bare = with_history(tables[2], dur=[1.0])
     display = TrainingDisplay.from_estimator(bare)
     assert "losses in history_" in display.missing_text_.get_text()

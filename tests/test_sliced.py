@@ -103,10 +103,17 @@ def test_prior_and_blur_are_distributions():
 
 def test_counts_keep_mass_and_mean():
     z = 3 * normal(200, 3).clamp(-3, 3)
+    z[:4] = torch.tensor([10, 9.95, -9.95, -10])[:, None]  # in the outermost cells too
     counts = _counts(z / 0.125)
     points = torch.linspace(-10, 10, 161, dtype=torch.float64)
     torch.testing.assert_close(counts.sum(1), torch.full((3,), 200.0, dtype=torch.float64))
     torch.testing.assert_close(counts @ points, z.sum(0), rtol=1e-10, atol=1e-9)
+
+
+def test_draws_beyond_the_ends_count_there():
+    beyond = torch.tensor([10.01, 10.06, 10.12, 10.2, 10.3, 77.0, 1e9], dtype=torch.float64)
+    for z in (beyond[:, None], -beyond[:, None]):
+        torch.testing.assert_close(_counts(z / 0.125), _counts(z.clamp(-10, 10) / 0.125))
 
 
 def test_gradient():

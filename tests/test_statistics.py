@@ -10,11 +10,19 @@ from sklearn_wiseale._statistics import Moments, principal_axes
 MERGES = [[80], [33, 47], [1, 78, 1], [20] * 4, [1] * 80]
 
 
-@pytest.fixture(params=["covariance", "iteration"])
+def iterate(monkeypatch):
+    """Let the axes be found by iteration in a subspace."""
+    monkeypatch.setattr(_statistics, "COVARIANCE_COLUMNS", 1)
+    monkeypatch.setattr(_statistics, "_SVD_NUMBERS", 0)
+
+
+@pytest.fixture(params=["covariance", "rows", "iteration"])
 def path(request, monkeypatch):
-    """Both ways to the axes: the covariance is held, or never formed."""
-    if request.param == "iteration":
+    """The ways to the axes: by the covariance, by all rows at once, by iteration."""
+    if request.param == "rows":
         monkeypatch.setattr(_statistics, "COVARIANCE_COLUMNS", 1)
+    elif request.param == "iteration":
+        iterate(monkeypatch)
     return request.param
 
 
@@ -127,7 +135,7 @@ def decaying(ratio, n=300, n_features=120):
 
 
 def test_iteration_in_a_subspace_finds_the_leading_axes(monkeypatch):
-    monkeypatch.setattr(_statistics, "COVARIANCE_COLUMNS", 1)
+    iterate(monkeypatch)
     X = decaying(0.85)
     axes = axes_of(X, 4, sizes=[100, 200])
     values, vectors = eigh_of(X, 4)
@@ -136,7 +144,7 @@ def test_iteration_in_a_subspace_finds_the_leading_axes(monkeypatch):
 
 
 def test_iteration_in_a_subspace_loses_little_where_variances_are_alike(monkeypatch):
-    monkeypatch.setattr(_statistics, "COVARIANCE_COLUMNS", 1)
+    iterate(monkeypatch)
     X = decaying(0.995)
     axes = axes_of(X, 4)
     values, _ = eigh_of(X, 4)

@@ -786,6 +786,33 @@ def test_bad_rows_are_refused_when_used(kind, method, fitted):
         getattr(fitted, method)(X)
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_rows_without_a_finite_code_are_named(missing):
+    X = np.where(np.arange(WINE.size).reshape(WINE.shape) % 50 == 7, np.nan, WINE)
+    model = reducer(precision="float64").fit(X if missing else WINE)
+    rows = (X if missing else WINE)[:5].copy()
+    rows[3, 1] = 1e305
+    with torch.no_grad():  # weights that a fit does not come to
+        model.net_.module_.encoder.skip.weight.mul_(1e10)
+    assert np.isfinite(model.transform(rows[:3])).all()
+    for method in (model.transform, model.posterior):
+        with pytest.raises(ValueError, match=r"codes stay finite .* in row 3:"):
+            method(rows)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "poisson"])
+def test_codes_without_a_reconstruction_are_named(likelihood):
+    model = reducer(likelihood=likelihood).fit((UNIT > 0.5).astype(float))
+    codes = np.zeros((5000, 2))
+    codes[4500] = 7
+    model.net_.module_.decoder.register_forward_hook(  # as large weights do
+        lambda module, given, output: output.masked_fill(given[0][:, :1] > 6, torch.nan)
+    )
+    assert np.isfinite(model.inverse_transform(codes[:4500])).all()
+    with pytest.raises(ValueError, match=r"decoded rows stay finite .* in row 4500:"):
+        model.inverse_transform(codes)
+
+
 @pytest.mark.parametrize("kind", set(BAD_X) - {"width"})
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
 def test_bad_rows_are_refused_in_fit_and_change_nothing(kind, method):
@@ -901,10 +928,20 @@ def test_one_row_is_too_few_and_two_are_enough():
     with pytest.raises(ValueError, match="1 sample"):
         reducer().fit(WINE[:1])
     assert reducer(early_stopping=True, validation_fraction=0.5).fit(WINE[:2]).n_iter_ >= 1
+    with pytest.raises(ValueError, match=r"validation_fraction=0.9 of n_samples=2 leaves no row"):
+        reducer(early_stopping=True, validation_fraction=0.9).fit(WINE[:2])
 
 
-def test_progress_bar(capsys):
-    reducer(verbose=1).fit(WINE)
+def test_codes_may_be_a_tensor(fitted):
+    Z = fitted.transform(WINE)
+    found = fitted.inverse_transform(torch.from_numpy(Z).requires_grad_())
+    np.testing.assert_array_equal(found, fitted.inverse_transform(Z))
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_progress_bar(capsys, early_stopping):
+    reducer(verbose=1, early_stopping=early_stopping).fit(WINE)
     shown = capsys.readouterr().err
     assert "3/3" in shown
     assert "divergence" in shown
+    assert ("validation" in shown) == early_stopping

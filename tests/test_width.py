@@ -130,6 +130,27 @@ def test_first_batch_counts_each_row_for_one_of_n_samples(bound):
     torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.parametrize("bound", ["jensen", "renyi", "monte_carlo"])
+@pytest.mark.parametrize(("n_held", "n"), [(1, 1), (1, 2), (3, 1), (2, 3), (4, 6)])
+def test_rows_count_for_one_of_n_samples_and_all_others_for_the_rest(bound, n_held, n):
+    posterior, z = posteriors(n_held + n, 3)
+    module = divergence(bound, 100, 3)
+    for rows in (torch.arange(n_held), torch.arange(n_held, n_held + n)):
+        value, _ = step(module, posterior, z, rows, 1000)
+    mean, log_var = (part[n_held:] for part in posterior)
+    points = log_var if bound != "monte_carlo" else torch.full_like(log_var, -math.inf)
+    total = points.exp()[:, None] + posterior.log_var.exp()
+    centres = z[n_held:] if bound == "monte_carlo" else mean
+    squared = (centres[:, None] - posterior.mean).square()
+    overlap = (-0.5 * ((2 * math.pi * total).log() + squared / total).sum(2)).exp()
+    weights = torch.full_like(overlap, 0.999 / (n_held + n - 1))
+    weights[:, n_held:].fill_diagonal_(0.001)
+    inner = (weights * overlap).sum(1)
+    entropy = inner.mean().log() if bound == "renyi" else inner.log().mean()
+    cross = 0.5 * (3 * math.log(2 * math.pi) + (mean**2 + log_var.exp()).sum(1).mean())
+    torch.testing.assert_close(value, entropy + cross)
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_one_row_at_a_time_stays_finite(bound):
     posterior, z = posteriors(7, 2)
@@ -205,6 +226,65 @@ def test_bank_with_own_places_holds_all_rows():
     assert set(remembered(bank)) == {0, 3}
     bank.forget(torch.tensor([3, 4]))
     assert set(remembered(bank)) == {0}
+
+
+@pytest.mark.parametrize("own_places", [True, False])
+def test_places_of_a_bank_hold_a_row_or_minus_one(own_places):
+    bank = PosteriorBank(4, own_places, torch.zeros(1, 1))
+    assert bank.rows.tolist() == [-1, -1, -1, -1]
+    bank.remember(torch.tensor([1, 0]), torch.zeros(2, 1))
+    bank.forget(torch.tensor([0, 3]))
+    assert sorted(bank.rows.tolist()) == [-1, -1, -1, 1]
+
+
+def test_bank_goes_on_from_its_state():
+    """The next line gives way in a copy as it does in the bank itself."""
+    bank = PosteriorBank(3, False, torch.zeros(1, 1))
+    bank.remember(torch.arange(2), torch.zeros(2, 1))
+    other = PosteriorBank(3, True, torch.zeros(1, 1))
+    other.load_state_dict(bank.state_dict())
+    for one in (bank, other):
+        one.remember(torch.arange(2, 5), torch.arange(3.0)[:, None])
+    assert torch.equal(bank.rows, other.rows)
+    assert torch.equal(bank.lines, other.lines)
+    assert bank.own_places is other.own_places is False
+
+
+def test_state_of_a_bank_stays_when_another_goes_on_from_it():
+    bank = PosteriorBank(3, False, torch.zeros(1, 1))
+    bank.remember(torch.arange(2), torch.zeros(2, 1))
+    state = bank.state_dict()
+    before = copy.deepcopy(state)
+    other = PosteriorBank(3, False, torch.zeros(1, 1))
+    other.load_state_dict(state)
+    other.remember(torch.arange(2, 5), torch.ones(3, 1))
+    assert all(torch.equal(state[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("width", [20, 10**6])
+def test_divergence_goes_on_from_its_state(width):
+    posterior, z = posteriors(60, 2)
+    module, other = (divergence("jensen", width, 2) for _ in range(2))
+    for rows in torch.arange(40).split(10):
+        step(module, posterior, z, rows, 60)
+    other.load_state_dict(module.state_dict())
+    for rows in torch.arange(60).split(10):
+        found, expected = (step(m, posterior, z, rows, 60) for m in (other, module))
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+    other.load_state_dict(divergence("jensen", width, 2).state_dict())
+    assert other.bank is None
+
+
+def test_bank_of_the_width_of_the_data_knows_all_rows_in_any_order():
+    posterior, z = posteriors(60, 2)
+    generator = torch.Generator().manual_seed(0)
+    all_at_once, more = divergence("jensen", 60, 2), divergence("jensen", 10**6, 2)
+    for _ in range(4):
+        for rows in torch.randperm(60, generator=generator).split(15):
+            values = [step(module, posterior, z, rows, 60)[0] for module in (all_at_once, more)]
+            assert values[0] == values[1]
+    assert sorted(remembered(all_at_once.bank)) == list(range(60))
 
 
 def test_bank_smaller_than_a_batch_keeps_the_last_rows():

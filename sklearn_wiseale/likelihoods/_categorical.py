@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .._arguments import are_counts
 from ._base import Likelihood, Observation, column_chunks, first_entry, log_weight
 
 __all__ = ["Categorical"]
@@ -50,11 +50,7 @@ class Categorical(Likelihood):
     def check_parameters(self) -> None:
         """Check that all sizes are ints of at least 2."""
         super().check_parameters()
-        if self.sizes is not None and not (
-            len(self.sizes)
-            and all(isinstance(s, Integral) and not isinstance(s, bool) for s in self.sizes)
-            and min(self.sizes) >= 2
-        ):
+        if self.sizes is not None and not (len(self.sizes) and are_counts(self.sizes, least=2)):
             raise ValueError(
                 "The 'sizes' parameter of Categorical must be a tuple of ints >= 2, or None. "
                 f"Got {self.sizes!r} instead."

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 from torch.nn import functional as F
 
+from .._arguments import Interval
 from ._base import Likelihood, Observation
 
 __all__ = ["Gaussian"]
 
 #: Smallest standard deviation of the noise in scaled units: a density never diverges.
 NOISE_FLOOR = 1e-3
+#: Limits of a standard deviation that is given; float32 holds their squares.
+_NOISE = (1e-6, 1e16)
 
 
 class Gaussian(Likelihood):
@@ -31,7 +34,7 @@ class Gaussian(Likelihood):
     ----------
     noise : {"shared", "feature"} or float, default="shared"
         "shared" learns one variance for all scaled columns, "feature" one for each; a float is
-        a fixed standard deviation in scaled units, at least 1e-6.
+        a fixed standard deviation in scaled units, from 1e-6 to 1e16.
 
     References
     ----------
@@ -46,7 +49,7 @@ class Gaussian(Likelihood):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "noise": [StrOptions({"shared", "feature"}), Interval(Real, 1e-6, None, closed="left")]
+        "noise": [StrOptions({"shared", "feature"}), Interval(Real, *_NOISE, closed="both")]
     }
     natural_scale = "feature"
     scalable = True

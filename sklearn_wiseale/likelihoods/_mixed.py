@@ -77,9 +77,14 @@ class Mixed(Likelihood):
         Raises
         ------
         ValueError
-            If an encoder drops categories of a feature that has more than two.
+            If it is no ColumnTransformer, or an encoder drops categories of a feature that has more
+            than two.
         """
         check_is_fitted(transformer)
+        if not hasattr(transformer, "output_indices_"):
+            raise ValueError(
+                f"transformer must be a fitted ColumnTransformer. Got {type(transformer).__name__}."
+            )
         parts: list[tuple[Likelihood, slice]] = []
         for name, columns in sorted(
             transformer.output_indices_.items(), key=lambda item: item[1].start
@@ -278,9 +283,11 @@ class MixedObservation(Observation):
 
 def _column_numbers(columns: Any, n_features: int) -> np.ndarray:
     """Numbers of the columns that a slice, a range or a list stands for."""
-    if isinstance(columns, slice):
-        return np.arange(n_features)[columns]
-    numbers = np.asarray(columns)
+    try:
+        numbers = np.arange(n_features)[columns] if isinstance(columns, slice) else columns
+        numbers = np.asarray(numbers)
+    except (TypeError, ValueError):  # a slice between texts, lists of unequal length
+        numbers = np.array(None)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(
             "The 'parts' parameter of Mixed must give columns as slices, ranges or lists of ints. "

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 from torch.nn import functional as F
 
+from .._arguments import Interval
 from ._poisson import CountObservation, Counts
 
 __all__ = ["NegativeBinomial"]
 
-#: Limits of a learned dispersion; at the lower one the likelihood is the Poisson's but for counts
+#: Limits of the dispersion; at the lower one the likelihood is the Poisson's but for counts
 #: of a million.
 _DISPERSION = (1e-6, 1e4)
 #: From so many failures (the inverse of the dispersion) Stirling's series is exact to 1e-13.
@@ -43,8 +44,8 @@ class NegativeBinomial(Counts):
     Parameters
     ----------
     dispersion : {"shared", "feature"} or float, default="shared"
-        "shared" learns one dispersion for all columns, "feature" one for each; a float, at least
-        1e-6, is fixed.
+        "shared" learns one dispersion for all columns, "feature" one for each; a float, from 1e-6
+        to 1e4, is fixed.
 
     References
     ----------
@@ -66,7 +67,7 @@ class NegativeBinomial(Counts):
     _parameter_constraints: dict[str, list[Any]] = {
         "dispersion": [
             StrOptions({"shared", "feature"}),
-            Interval(Real, _DISPERSION[0], None, closed="left"),
+            Interval(Real, *_DISPERSION, closed="both"),
         ]
     }
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
+from .._arguments import are_counts
 from ._base import ACTIVATIONS, Network
 
 __all__ = ["Conv", "SkipConv"]
@@ -93,8 +93,8 @@ class Conv(Network):
     def check_parameters(self) -> None:
         """Check every parameter, and that no stage is left without pixels to halve."""
         super().check_parameters()
-        shape = list(self.image_shape)
-        if len(shape) != 3 or not _are_counts(shape):
+        shape = self.image_shape
+        if not are_counts(shape) or len(shape) != 3:
             raise ValueError(
                 "The 'image_shape' parameter of Conv must be three integers >= 1: channels, "
                 f"height, width. Got {self.image_shape!r} instead."
@@ -106,14 +106,13 @@ class Conv(Network):
             )
         if isinstance(self.channels, str):
             return
-        channels = list(self.channels)
-        if not channels or not _are_counts(channels):
+        if not are_counts(self.channels) or not len(self.channels):
             raise ValueError(
                 "The 'channels' parameter of Conv must be 'auto' or a sequence of one or more "
                 f"integers >= 1. Got {self.channels!r} instead."
             )
         most = math.ceil(math.log2(min(shape[1:])))  # from then on a side has a single pixel
-        if len(channels) > most:
+        if len(self.channels) > most:
             raise ValueError(
                 f"The 'channels' parameter of Conv must have at most {most} stages for images of "
                 f"{shape[1]} x {shape[2]} pixels. Got {self.channels!r} instead."
@@ -239,7 +238,3 @@ class Offset(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the bias."""
         return self.bias
-
-
-def _are_counts(values: list[Any]) -> bool:
-    return all(isinstance(v, Integral) and not isinstance(v, bool) and int(v) >= 1 for v in values)

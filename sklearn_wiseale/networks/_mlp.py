@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
+from .._arguments import Interval, are_counts
 from ._base import ACTIVATIONS, Network
 
 __all__ = ["MLP", "SkipMLP"]
@@ -64,13 +65,12 @@ class MLP(Network):
     def check_parameters(self) -> None:
         """Check every parameter; ``hidden`` must be a sequence of integers >= 1."""
         super().check_parameters()
-        widths = list(self.hidden)
-        if not all(isinstance(w, Integral) and not isinstance(w, bool) and w >= 1 for w in widths):
+        if not are_counts(self.hidden):
             raise ValueError(
                 "The 'hidden' parameter of MLP must be a sequence of integers >= 1. "
                 f"Got {self.hidden!r} instead."
             )
-        if not widths and not self.linear_skip:
+        if not len(self.hidden) and not self.linear_skip:
             raise ValueError(
                 "The 'hidden' parameter of MLP must name at least one layer where "
                 f"linear_skip=False. Got {self.hidden!r} instead."

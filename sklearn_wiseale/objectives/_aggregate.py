@@ -27,9 +27,10 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
+from .._arguments import Interval
 from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
 from ._overlap import (
@@ -158,6 +159,8 @@ class AggregateKL(nn.Module):
     ) -> None:
         """Make room for the bank of a training state before it is filled from it."""
         lines = state_dict.get(f"{prefix}bank.lines")
+        if lines is not None and not len(lines):
+            raise ValueError("it has a bank without lines")
         self.bank = None if lines is None else PosteriorBank(len(lines), False, lines)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -185,7 +188,7 @@ class AggregateKL(nn.Module):
         return self.weight * divergence
 
     def _bank_for(self, posterior: Posterior, z: Tensor, n_samples: int) -> PosteriorBank:
-        """The bank, made anew where the data set's size or the device asks for another."""
+        """The bank, made anew where data, codes or device ask for another."""
         all_rows = n_samples <= self.width
         capacity = n_samples if all_rows else self.width - len(z)
         bank = self.bank
@@ -193,7 +196,8 @@ class AggregateKL(nn.Module):
             bank is None
             or bank.own_places != all_rows
             or (all_rows and bank.capacity != n_samples)
-            or bank.lines.device != z.device
+            or (bank.lines.device, bank.lines.dtype) != (z.device, z.dtype)
+            or bank.lines.shape[1] != 3 * z.shape[1] + 1
         ):
             line = torch.cat([*posterior, z, z[:, :1]], dim=1)
             self.bank = bank = PosteriorBank(capacity, all_rows, line)

@@ -75,5 +75,7 @@ class PosteriorBank(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over what ``get_extra_state`` gave."""
-        own_places, self.n_remembered = state.tolist()
-        self.own_places = bool(own_places)
+        own_places, n_remembered = map(int, state.tolist())
+        if not 0 <= n_remembered < 2**53:
+            raise ValueError(f"it has a bank of {n_remembered} rows")
+        self.own_places, self.n_remembered = bool(own_places), n_remembered

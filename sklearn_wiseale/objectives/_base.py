@@ -10,9 +10,9 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from .._arguments import Interval
 from .._parts import Part
 
 __all__ = ["Batch", "Objective", "Posterior", "standard_normal_kl"]

@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from .._arguments import Interval
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior, standard_normal_kl
 
 __all__ = ["ELBO", "InfoVAE", "KLAndMMD", "WassersteinMMD", "squared_mmd"]

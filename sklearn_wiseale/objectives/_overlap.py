@@ -378,6 +378,15 @@ def _check_shapes(
     other_log_var: Tensor | None,
     log_weights: Tensor | None,
 ) -> None:
+    others = {
+        "other_mean": other_mean,
+        "other_log_var": other_log_var,
+        "log_weights": log_weights,
+    }
+    given = {name: value for name, value in others.items() if value is not None}
+    for name, value in {"mean": mean, "log_var": log_var, **given}.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch tensor. Got {value!r}.")
     if mean.dim() != 2 or 0 in mean.shape:
         raise ValueError(f"mean must have shape (M, K), M and K >= 1. Got {tuple(mean.shape)}.")
     if log_var.shape != mean.shape:

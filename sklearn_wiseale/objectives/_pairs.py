@@ -134,8 +134,7 @@ def _pairs_that_may_matter(
     scratch = left.new_empty(2, step, len(log_weights))
     for span in spans(len(left), step):
         bound, needed = (part[: span.stop - span.start] for part in scratch)
-        with torch.autocast(left.device.type, enabled=False):
-            torch.mm(left[span], features.matrix, out=bound)  # weights included
+        torch.mm(left[span], features.matrix, out=bound)  # weights included; not autocast
         enough = (result[span] + least)[:, None]
         if enough_as_row is not None:
             enough = torch.minimum(enough, enough_as_row, out=needed)

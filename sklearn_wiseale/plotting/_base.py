@@ -53,18 +53,28 @@ def check_estimator(estimator: Any, display: str, *needs: str) -> None:
             )
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """An int that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an int >= {least}. Got {value!r}.")
-    return int(value)
-
-
 def check_positive(name: str, value: Any) -> float:
     """A positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
         raise ValueError(f"{name} must be a number > 0. Got {value!r}.")
     return float(value)
+
+
+def check_keywords(name: str, value: Any) -> dict[str, Any]:
+    """A dict of keywords; None is an empty one."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} must be a dict or None. Got {value!r}.")
+    return value or {}
+
+
+def check_cmap(cmap: Any) -> Any:
+    """A colour map, its name, or None."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Colormap
+
+    if cmap is None or isinstance(cmap, Colormap) or (isinstance(cmap, str) and cmap in colormaps):
+        return cmap
+    raise ValueError(f"cmap must be a Colormap of matplotlib or the name of one. Got {cmap!r}.")
 
 
 def check_components(components: Any, n_components: int, allowed: Sequence[int]) -> list[int]:

@@ -10,11 +10,12 @@ import numpy as np
 from scipy.stats import norm
 from sklearn.utils.multiclass import type_of_target
 
+from .._arguments import check_count
 from ._base import (
     as_dense,
     check_components,
-    check_count,
     check_estimator,
+    check_keywords,
     class_colours,
     component_names,
     import_pyplot,
@@ -242,6 +243,7 @@ class EmbeddingDisplay:
         display : EmbeddingDisplay
         """
         plt = import_pyplot(f"{type(self).__name__}.plot")
+        scatter_kwargs = check_keywords("scatter_kwargs", scatter_kwargs)
         ax = self.ax_ = single_axes(plt, ax)
         self.figure_ = ax.figure
         single = self.codes.shape[1] == 1
@@ -253,7 +255,7 @@ class EmbeddingDisplay:
             "linewidths": 0,
             "zorder": 2.5,
             **self._colours(),
-            **(scatter_kwargs or {}),
+            **scatter_kwargs,
         }
         self.scatter_ = ax.scatter(*points.T, **style)
         self.prior_ = self._draw_prior(bin_width) if self.prior else []

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import _safe_indexing
 
+from .._arguments import check_count, check_seed
 from ._base import (
     as_dense,
     as_images,
-    check_count,
+    check_cmap,
     check_estimator,
     check_image_shape,
+    check_keywords,
     draw_mosaic,
     feature_names,
     fitting_columns,
@@ -231,9 +233,9 @@ class ReconstructionDisplay:
         self.scatters_: list[Any] = []
         self.lines_: list[Any] = []
         if self.image_shape is not None:
-            self._plot_images(plt, ax, cmap)
+            self._plot_images(plt, ax, check_cmap(cmap))
         else:
-            self._plot_table(plt, ax, scatter_kwargs or {})
+            self._plot_table(plt, ax, check_keywords("scatter_kwargs", scatter_kwargs))
         self.ax_ = self.axes_[0]
         self.figure_ = self.ax_.figure
         return self
@@ -296,7 +298,7 @@ def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
     n_rows = min(n, n_rows)
     if random_state is None:
         return np.linspace(0, n - 1, n_rows).round().astype(int)
-    return np.sort(check_random_state(random_state).choice(n, n_rows, replace=False))
+    return np.sort(check_seed(random_state).choice(n, n_rows, replace=False))
 
 
 def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from .._arguments import check_count
 from ._base import (
     as_dense,
     as_images,
+    check_cmap,
     check_components,
-    check_count,
     check_estimator,
     check_image_shape,
     check_positive,
@@ -243,7 +244,7 @@ class TraversalDisplay:
         -------
         display : TraversalDisplay
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
+        plt, cmap = import_pyplot(f"{type(self).__name__}.plot"), check_cmap(cmap)
         self.images_: np.ndarray | None = None
         self.lines_: np.ndarray | None = None
         self.colorbar_ = None

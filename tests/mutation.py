@@ -1,0 +1,580 @@
+"""Mutation testing: small errors put into the mathematics, one at a time, and who notices.
+
+    python tests/mutation.py --sample 400 --jobs 2
+    python tests/mutation.py --again survived,error     # after a test was added
+
+A mutant differs from a module by one operator, number, condition, argument, call or returned
+value. A sample of them is drawn, the same for the same seed and in proportion to the modules'
+mutants; a larger sample contains a smaller one. Left out are docstrings, annotations,
+``__all__``, what errors say, and what only asserts: ``assert``, and ``strict=True`` of a zip.
+
+Everything is imported once. A mutant within a function is put into a forked process in which the
+tests are already collected, by exchanging the function's code; another one, such as that of a
+module's constant, is imported in place of the module in a process forked before the package was
+imported. Only tests that execute the mutated statement are run, quick and different ones
+first, until one fails; one that takes 20 times its time of the processor, and 10 seconds, has
+failed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import csv
+import gc
+import hashlib
+import importlib.abc
+import importlib.util
+import json
+import math
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "sklearn_wiseale"
+RESULTS = ROOT / "examples/benchmarks/results/mutation.csv"
+#: Folders whose modules are mutated, and the files of tests that must notice.
+TESTS = {
+    "objectives": ["sliced", "objectives", "width", "diagnostics", "overlap"],
+    "likelihoods": ["likelihoods", "missing", "kinds"],
+}
+SURVIVED, KILLED, TIMEOUT, ERROR = 0, 1, 2, 3
+OUTCOMES = {SURVIVED: "survived", KILLED: "killed", TIMEOUT: "timeout", ERROR: "error"}
+MODULES = {"torch", "math", "np", "F", "nn"}
+
+COMPARISONS = {
+    ast.Lt: [ast.LtE, ast.GtE],
+    ast.LtE: [ast.Lt, ast.Gt],
+    ast.Gt: [ast.GtE, ast.LtE],
+    ast.GtE: [ast.Gt, ast.Lt],
+    ast.Eq: [ast.NotEq],
+    ast.NotEq: [ast.Eq],
+    ast.Is: [ast.IsNot],
+    ast.IsNot: [ast.Is],
+    ast.In: [ast.NotIn],
+    ast.NotIn: [ast.In],
+}
+ARITHMETIC = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+
+
+class Mutant(NamedTuple):
+    """One change of one module."""
+
+    module: str
+    line: int
+    mutation: str
+    statement: range  # lines of the statement, of a compound one without its body
+    in_function: bool
+    place: tuple[Any, str, int | None]  # node, field and index of what is replaced
+    new: Any
+
+    def code(self, tree: ast.Module) -> CodeType:
+        """The module with the change."""
+        parent, field, index = self.place
+        old = getattr(parent, field)
+        new = self.new if index is None else [*old[:index], self.new, *old[index + 1 :]]
+        setattr(parent, field, new)
+        try:
+            fixed = ast.fix_missing_locations(tree)
+            return compile(fixed, str(PACKAGE / self.module), "exec", dont_inherit=True)
+        finally:
+            setattr(parent, field, old)
+
+
+def changed(node: Any, **fields: Any) -> Any:
+    """A shallow copy of a node with other fields."""
+    new = copy.copy(node)
+    for name, value in fields.items():
+        setattr(new, name, value)
+    return new
+
+
+def variants(node: Any, parent: Any, field: str) -> Any:
+    """What a node may be replaced by, and how that is called."""
+    if isinstance(node, ast.Compare):
+        for i, op in enumerate(node.ops):
+            for other in COMPARISONS[type(op)]:
+                yield changed(node, ops=[*node.ops[:i], other(), *node.ops[i + 1 :]])
+    elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in ARITHMETIC:
+        yield changed(node, op=ARITHMETIC[type(node.op)]())
+    elif isinstance(node, ast.BoolOp):
+        yield changed(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
+    elif isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.UAdd):
+        yield node.operand
+    elif isinstance(node, ast.Constant):
+        value = node.value
+        if isinstance(value, bool):
+            yield changed(node, value=not value)
+        elif isinstance(value, int):
+            yield changed(node, value=value + 1)
+        elif isinstance(value, float):
+            yield changed(node, value=2 * value if value else 1.0)
+        elif isinstance(value, str):
+            yield changed(node, value=f"not {value}")
+    elif isinstance(node, ast.Call):
+        for i in range(len(node.keywords) if ast.unparse(node.func) != "zip" else 0):
+            yield changed(node, keywords=[*node.keywords[:i], *node.keywords[i + 1 :]])
+        called = node.func
+        if isinstance(called, ast.Attribute) and not isinstance(parent, ast.Expr):
+            owner = called.value
+            if not (isinstance(owner, ast.Name) and owner.id in MODULES):
+                yield owner
+    elif isinstance(node, ast.Raise) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ):
+        yield ast.Pass()
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
+        yield changed(node, value=ast.Constant(None))
+    if field in ("test", "ifs") and not isinstance(node, (ast.UnaryOp, ast.Compare)):
+        yield ast.UnaryOp(ast.Not(), node)
+
+
+def skipped(node: Any, parent: Any, field: str) -> bool:
+    """Whether a node is no part of what is computed."""
+    if field in ("annotation", "returns") or isinstance(node, (ast.Assert, ast.JoinedStr)):
+        return True
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        return True
+    if isinstance(parent, ast.Raise) or (isinstance(node, ast.keyword) and node.arg == "strict"):
+        return True
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)  # a docstring
+
+
+def mutants_of(module: str, tree: ast.Module) -> list[Mutant]:
+    """All mutants of a module, in the order of its source."""
+    found: list[Mutant] = []
+    names: dict[tuple[int, str], int] = defaultdict(int)
+
+    def visit(parent: Any, statement: range, in_function: bool) -> None:
+        for field, value in ast.iter_fields(parent):
+            inside = in_function
+            if isinstance(parent, (ast.FunctionDef, ast.Lambda)):
+                inside = in_function or field == "body"
+            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if not isinstance(node, ast.AST) or skipped(node, parent, field):
+                    continue
+                lines = statement
+                if isinstance(node, ast.stmt):
+                    body = getattr(node, "body", None)
+                    stop = body[0].lineno if isinstance(body, list) else node.end_lineno + 1
+                    lines = range(node.lineno, max(stop, node.lineno + 1))
+                for new in variants(node, parent, field):
+                    old_text, new_text = (" ".join(ast.unparse(n).split()) for n in (node, new))
+                    text = f"{old_text} -> {new_text}"
+                    names[node.lineno, text] += 1
+                    if names[node.lineno, text] > 1:
+                        text += f" (no. {names[node.lineno, text]})"
+                    place = parent, field, index
+                    found.append(Mutant(module, node.lineno, text, lines, inside, place, new))
+                visit(node, lines, inside)
+
+    visit(tree, range(0), False)
+    return found
+
+
+def sample_of(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
+    """A part of a module's mutants, of which a larger share draws the same and more."""
+    order = random.Random(seed).sample(range(len(mutants)), len(mutants))
+    return [mutants[i] for i in order[: math.ceil(share * len(mutants))]]
+
+
+def codes(code: CodeType) -> dict[tuple[str, int], CodeType]:
+    """Code objects of functions, methods and what is within them."""
+    found = {}
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            found[part.co_qualname, part.co_firstlineno] = part
+            found.update(codes(part))
+    return found
+
+
+def imported_functions() -> dict[str, list[FunctionType]]:
+    """All functions of the package by their modules' paths."""
+    functions = defaultdict(list)
+    for thing in gc.get_objects():
+        if type(thing) is FunctionType and thing.__code__.co_filename.startswith(str(PACKAGE)):
+            functions[thing.__code__.co_filename].append(thing)
+    return functions
+
+
+def can_be_exchanged(mutant: Mutant, tree: ast.Module) -> bool:
+    """Whether functions of the imported package can take the mutant's code."""
+    original = codes(compile(tree, str(PACKAGE / mutant.module), "exec", dont_inherit=True))
+    changed_codes = codes(mutant.code(tree))
+    return mutant.in_function and all(
+        name in changed_codes and changed_codes[name].co_freevars == code.co_freevars
+        for name, code in original.items()
+    )
+
+
+def exchange(mutant: Mutant, tree: ast.Module, functions: dict[str, list[FunctionType]]) -> None:
+    """Put a mutant into the functions of the imported package."""
+    new = codes(mutant.code(tree))
+    n_exchanged = 0
+    for function in functions[str(PACKAGE / mutant.module)]:
+        old = function.__code__
+        other = new.get((old.co_qualname, old.co_firstlineno), old)
+        if other != old:
+            function.__code__ = other
+            n_exchanged += 1
+    assert n_exchanged, mutant
+
+
+class Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a mutant in place of its module."""
+
+    def __init__(self, mutant: Mutant, tree: ast.Module) -> None:
+        name = mutant.module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        self.name, self.path = f"sklearn_wiseale.{name}", PACKAGE / mutant.module
+        self.code = mutant.code(tree)
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(
+            name,
+            self.path,
+            loader=self,
+            submodule_search_locations=(
+                [str(self.path.parent)] if self.path.name == "__init__.py" else None
+            ),
+        )
+
+    def exec_module(self, module: Any) -> None:
+        exec(self.code, module.__dict__)
+
+
+class Reach:
+    """Which lines of the package each test executes, and how long it takes."""
+
+    def __init__(self) -> None:
+        self.tests: dict[str, dict[str, Any]] = {}
+        self.lines: set[tuple[str, int]] = set()
+
+    def trace(self, frame: Any, event: str, _: Any) -> Any:
+        path = frame.f_code.co_filename
+        if not path.startswith(str(PACKAGE)):
+            return None
+        module = path[len(str(PACKAGE)) + 1 :]
+        if module.split("/")[0] not in TESTS:
+            return None
+        lines = self.lines
+
+        def line(frame: Any, event: str, _: Any) -> Any:
+            self.lines.add((module, frame.f_lineno))
+            return line
+
+        lines.add((module, frame.f_lineno))
+        return line
+
+    def run(self, items: list[Any]) -> None:
+        for number, item in enumerate(items):
+            for name, module in list(sys.modules.items()):
+                if name.startswith("sklearn_wiseale"):  # what is cached is reached by all
+                    for value in list(vars(module).values()):
+                        if hasattr(value, "cache_clear"):
+                            value.cache_clear()
+            self.lines = set()
+            began = time.perf_counter()
+            sys.settrace(self.trace)
+            run_item(item, items[number + 1] if number + 1 < len(items) else None)
+            sys.settrace(None)
+            duration = time.perf_counter() - began
+            by_module: dict[str, list[int]] = defaultdict(list)
+            for module, n in sorted(self.lines):
+                by_module[module].append(n)
+            self.tests[item.nodeid] = {"seconds": duration, "lines": by_module}
+
+
+def run_item(item: Any, following: Any) -> None:
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+
+def in_order(items: list[Any], reach: dict[str, Any], files: list[str]) -> list[Any]:
+    """The quickest case of each test function first, then the others."""
+    rank = {f"test_{name}.py": i for i, name in enumerate(files)}
+    seconds = {item.nodeid: reach[item.nodeid]["seconds"] for item in items}
+    seen: set[str] = set()
+    first, rest = [], []
+    for item in sorted(items, key=lambda item: seconds[item.nodeid]):
+        function = item.nodeid.split("[")[0]
+        (rest if function in seen else first).append(item)
+        seen.add(function)
+    by_file = [sorted(part, key=lambda item: rank[item.path.name]) for part in (first, rest)]
+    return by_file[0] + by_file[1]
+
+
+def selected(mutant: Mutant, items: list[Any], reach: dict[str, Any]) -> list[Any]:
+    """The tests for a mutant: outside of functions those of all its folder."""
+    files = TESTS[mutant.module.split("/")[0]]
+    names = {f"test_{name}.py" for name in files}
+    lines = set(mutant.statement)
+    chosen = [
+        item
+        for item in items
+        if item.path.name in names
+        and item.nodeid in reach
+        and (
+            not mutant.in_function
+            or not lines.isdisjoint(reach[item.nodeid]["lines"].get(mutant.module, ()))
+        )
+    ]
+    return in_order(chosen, reach, files)
+
+
+class Judge:
+    """A pytest plugin in a forked process: ends it with the outcome."""
+
+    def __init__(self, mutant: Mutant, reach: dict[str, Any]) -> None:
+        self.mutant, self.reach = mutant, reach
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            os.write(2, f"   {report.nodeid}\n".encode())
+            os._exit(KILLED)
+
+    def pytest_runtestloop(self, session: Any) -> None:
+        self.run(session.items)
+
+    def run(self, items: list[Any]) -> None:
+        for number in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(number, lambda *_: os._exit(TIMEOUT))
+        chosen = selected(self.mutant, items, self.reach)
+        for item, following in zip(chosen, [*chosen[1:], None], strict=False):
+            seconds = 20 * self.reach[item.nodeid]["seconds"]
+            signal.setitimer(signal.ITIMER_PROF, 10 + seconds)  # of the processor's time
+            signal.setitimer(signal.ITIMER_REAL, 600 + seconds)
+            run_item(item, following)
+        os._exit(SURVIVED)
+
+
+class Children:
+    """Forked processes, a few at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs, self.running = jobs, {}
+
+    def fork(self, what: Any, task: Any, done: Any) -> None:
+        while len(self.running) >= self.jobs:
+            self.wait()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                silent = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(silent, 1)
+                task()
+                os._exit(0)
+            except BaseException as error:
+                os.write(2, f"   {type(error).__name__}: {error}\n".encode())
+            finally:
+                os._exit(ERROR)
+        self.running[pid] = what, done
+
+    def wait(self) -> None:
+        pid, status = os.wait()
+        what, done = self.running.pop(pid)
+        done(what, os.waitstatus_to_exitcode(status))
+
+    def finish(self) -> None:
+        while self.running:
+            self.wait()
+
+
+def arguments_of(files: list[str]) -> list[str]:
+    paths = [str(ROOT / "tests" / f"test_{name}.py") for name in files]
+    return [*paths, "-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+
+
+def reach_paths() -> dict[str, Path]:
+    """Files of what the tests execute, named after the tests and the modules that are mutated."""
+    folder = Path(tempfile.gettempdir()) / f"mutation-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    common = [path for own in TESTS for path in sorted((PACKAGE / own).glob("*.py"))]
+    common.append(ROOT / "tests/conftest.py")
+    paths = {}
+    for name in [name for files in TESTS.values() for name in files]:
+        sources = [*common, ROOT / "tests" / f"test_{name}.py"]
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+        paths[name] = folder / f"{name}-{digest[:16]}.json"
+    return paths
+
+
+def find_reach(items: list[Any], paths: dict[str, Path], children: Children) -> None:
+    """Find what each test executes, where it is not known."""
+    for name, path in paths.items():
+        own = [item for item in items if item.path.name == f"test_{name}.py"]
+
+        def task(own: list[Any] = own, path: Path = path) -> None:
+            reach = Reach()
+            reach.run(own)
+            path.write_text(json.dumps(reach.tests))
+
+        if not path.exists():
+            children.fork(name, task, lambda name, _: print("traced", name, flush=True))
+    children.finish()
+
+
+def read_reach(paths: dict[str, Path]) -> dict[str, Any]:
+    """What each test executes."""
+    return {
+        test: value
+        for path in paths.values()
+        for test, value in json.loads(path.read_text()).items()
+    }
+
+
+class Server:
+    """A pytest plugin: forks from the collected tests, once for each mutant."""
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        self.work(session.items)
+        return True
+
+
+def interval(killed: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion."""
+    z, p = 1.96, killed / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def read(path: Path) -> dict[tuple[str, int, str], str]:
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        return {(r["module"], int(r["line"]), r["mutation"]): r["outcome"] for r in rows}
+
+
+def write(path: Path, outcomes: dict[tuple[str, int, str], str]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["module", "line", "mutation", "outcome"])
+        writer.writerows((*key, outcome) for key, outcome in sorted(outcomes.items()))
+
+
+def summary(outcomes: dict[tuple[str, int, str], str]) -> None:
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for (module, _, _), outcome in outcomes.items():
+        counts[module][0] += outcome in ("killed", "timeout")
+        counts[module][1] += 1
+    for module, (killed, n) in sorted(counts.items()):
+        print(f"{module:40} {killed:4} of {n:4}")
+    killed, n = (sum(c) for c in zip(*counts.values(), strict=True))
+    low, high = interval(killed, n)
+    print(f"{killed} of {n} killed: {killed / n:.1%}, 95 % interval {low:.1%} to {high:.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sample", type=int, default=400, help="mutants, over all modules")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", help="part of the names of modules")
+    parser.add_argument("--again", default="", help="outcomes whose mutants are tried again")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(ROOT))
+    for name in ("pandas", "polars", "scipy.stats", "skorch", "sklearn.pipeline", "torch"):
+        importlib.import_module(name)
+
+    modules = sorted(p for folder in TESTS for p in (PACKAGE / folder).glob("*.py"))
+    trees, mutants = {}, {}
+    for path in modules:
+        module = path.relative_to(PACKAGE).as_posix()
+        trees[module] = ast.parse(path.read_text(), str(path))
+        mutants[module] = mutants_of(module, trees[module])
+    total = sum(map(len, mutants.values()))
+    share = min(1.0, options.sample / total)
+    chosen = [m for own in mutants.values() for m in sample_of(own, share, options.seed)]
+    print(f"{total} mutants, {len(chosen)} in the sample", flush=True)
+
+    outcomes = read(options.results)
+    everything = {m[:3]: m for own in mutants.values() for m in own}
+    outcomes = {key: outcome for key, outcome in outcomes.items() if key in everything}
+    todo = [m for m in chosen if m[:3] not in outcomes]
+    if options.again:
+        again = options.again.split(",")
+        todo = [everything[key] for key, outcome in outcomes.items() if outcome in again]
+    todo = [m for m in todo if options.only in m.module]
+    random.Random(options.seed).shuffle(todo)
+    children = Children(options.jobs)
+
+    def done(mutant: Mutant, status: int) -> None:
+        outcome = OUTCOMES.get(status, "killed")  # else by a signal
+        outcomes[mutant[:3]] = outcome
+        print(f"{outcome:9} {mutant.module}:{mutant.line}: {mutant.mutation}", flush=True)
+        write(options.results, outcomes)
+
+    paths = reach_paths()
+
+    def within_functions(items: list[Any]) -> None:
+        find_reach(items, paths, children)
+        reach = read_reach(paths)
+        functions = imported_functions()
+        gc.freeze()  # collections in the children would copy all memory
+        for mutant in todo:
+
+            def task(mutant: Mutant = mutant) -> None:
+                exchange(mutant, trees[mutant.module], functions)
+                judge = Judge(mutant, reach)
+                items[0].config.pluginmanager.register(judge)
+                judge.run(items)
+
+            if can_be_exchanged(mutant, trees[mutant.module]):
+                children.fork(mutant, task, done)
+        children.finish()
+
+    pid = os.fork()  # the package is not to be imported here
+    if pid == 0:
+        files = [name for own in TESTS.values() for name in own]
+        pytest.main(arguments_of(files), plugins=[Server(within_functions)])
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    outcomes.update(read(options.results))
+    reach = read_reach(paths)
+    for mutant in todo:
+
+        def task(mutant: Mutant = mutant) -> None:
+            sys.meta_path.insert(0, Imported(mutant, trees[mutant.module]))
+            files = TESTS[mutant.module.split("/")[0]]
+            pytest.main(arguments_of(files), plugins=[Judge(mutant, reach)])
+            os._exit(KILLED)  # nothing could be collected
+
+        if not can_be_exchanged(mutant, trees[mutant.module]):
+            children.fork(mutant, task, done)
+    children.finish()
+    summary(outcomes)
+
+
+if __name__ == "__main__":
+    main()
