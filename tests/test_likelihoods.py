@@ -356,6 +356,16 @@ def test_logarithms_start_at_the_mean_but_for_columns_of_next_to_nothing(likelih
     assert not weight.any()
 
 
+@pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
+def test_the_spread_that_counts_are_divided_by_has_limits(likelihood):
+    mean, variance = np.array([1.0, 1e6, 3.0]), np.array([1e8, 1e-3, 0.0])
+    module = likelihood.build(np.ones(3), mean, variance)
+    one, other = torch.tensor([[0.0, 9e5, 2.0], [50.0, 2e6, 7.0]]).double()
+    found = module.embed(other[None]) - module.embed(one[None])
+    expected = (other.log1p() - one.log1p()) / torch.tensor([1.0, 1e-3, 1.0])
+    torch.testing.assert_close(found[0], expected)
+
+
 @pytest.mark.parametrize("base", [Likelihood, Observation])
 def test_bases_leave_the_density_to_their_children(base):
     methods = {
