@@ -356,6 +356,16 @@ def test_logarithms_start_at_the_mean_but_for_columns_of_next_to_nothing(likelih
     assert not weight.any()
 
 
+@pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
+def test_the_spread_that_counts_are_divided_by_has_limits(likelihood):
+    mean, variance = np.array([1.0, 1e6, 3.0]), np.array([1e8, 1e-3, 0.0])
+    module = likelihood.build(np.ones(3), mean, variance)
+    one, other = torch.tensor([[0.0, 9e5, 2.0], [50.0, 2e6, 7.0]]).double()
+    found = module.embed(other[None]) - module.embed(one[None])
+    expected = (other.log1p() - one.log1p()) / torch.tensor([1.0, 1e-3, 1.0])
+    torch.testing.assert_close(found[0], expected)
+
+
 @pytest.mark.parametrize("base", [Likelihood, Observation])
 def test_bases_leave_the_density_to_their_children(base):
     methods = {
@@ -1003,9 +1013,11 @@ def test_layout_of_a_column_transformer(steps, expected, table):
     assert mixed.build(*np.ones((3, X.shape[1]))).mean(torch.zeros(1, X.shape[1])).isfinite().all()
 
 
-@pytest.mark.parametrize("drop", ["first", ["0", "0", "a"]])
-def test_encoders_that_drop_categories_are_refused(drop, table):
-    encoder = ColumnTransformer([("kind", OneHotEncoder(drop=drop), [2, 3, 4])])
+@pytest.mark.parametrize(
+    ("drop", "columns"), [("first", [2, 3, 4]), (["0", "0", "a"], [2, 3, 4]), ("first", [3])]
+)
+def test_encoders_that_drop_categories_are_refused(drop, columns, table):
+    encoder = ColumnTransformer([("kind", OneHotEncoder(drop=drop), columns)])
     table[:, 2:4] = table[:, 2:4].astype(str)
     with pytest.raises(ValueError, match=r"OneHotEncoder 'kind' drops a category.*Use drop=None"):
         Mixed.from_column_transformer(encoder.fit(table))

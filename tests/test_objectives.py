@@ -546,6 +546,12 @@ def test_mmd_equals_the_sum_over_pairs(rng, n, m, k):
     assert float(value) == pytest.approx(naive_squared_mmd(a, b), rel=1e-12)
 
 
+def test_mmd_does_not_depend_on_where_both_samples_are(rng):
+    z, y = (torch.from_numpy(np.round(64 * rng.standard_normal((60, 3))) / 64) for _ in range(2))
+    far = [(sample + 1024).float() for sample in (z, y)]  # exact in float32
+    torch.testing.assert_close(squared_mmd(*far), squared_mmd(z, y).float(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("n", [2, 10])
 def test_mmd_of_the_prior_from_itself_is_zero_in_the_mean(n):
     generator = torch.Generator().manual_seed(0)

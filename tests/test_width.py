@@ -220,6 +220,14 @@ def test_bank_holds_the_latest_line_of_each_row():
         assert set(rows.tolist()) <= set(held)
 
 
+def test_oldest_lines_of_a_bank_give_way_first():
+    bank, came = PosteriorBank(6, False, torch.zeros(1, 1)), 0
+    for n in (2, 3, 4, 1, 5, 2):
+        bank.remember(torch.arange(came, came + n), torch.zeros(n, 1))
+        came += n
+        assert sorted(remembered(bank)) == list(range(max(0, came - 6), came))
+
+
 def test_bank_with_own_places_holds_all_rows():
     bank = PosteriorBank(5, True, torch.zeros(1, 2))
     bank.remember(torch.tensor([3, 0]), torch.tensor([[3.0, 3.0], [0.0, 0.0]]))
