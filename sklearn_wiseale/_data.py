@@ -13,6 +13,8 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ._ranks import ALONE, Ranks
+
 __all__ = [
     "Rows",
     "Scaling",
@@ -228,24 +230,30 @@ class ShuffledBatches:
     """Iterable over ``(x, index)``, reshuffled at each pass.
 
     Batch sizes differ by at most one row, so that no epoch ends in a batch too small for an
-    aggregate and no row is left out.
+    aggregate and no row is left out. With several ranks the index is that of the whole batch, x
+    the rank's part of it: only that is read.
 
     Parameters
     ----------
     rows : Rows
 
     batch_size : int
-        Largest batch.
+        Largest batch, of all ranks together; but a batch has a row for each rank.
 
     generator : torch.Generator
-        On the CPU; the order of rows is the same on every device.
+        On the CPU; the order of rows is the same on every device and rank.
+
+    ranks : Ranks, default=ALONE
     """
 
-    def __init__(self, rows: Rows, batch_size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, rows: Rows, batch_size: int, generator: torch.Generator, ranks: Ranks = ALONE
+    ) -> None:
         self.rows, self.batch_size, self.generator = rows, batch_size, generator
+        self.ranks = ranks
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return min(-(-len(self.rows) // self.batch_size), len(self.rows) // self.ranks.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
@@ -253,4 +261,4 @@ class ShuffledBatches:
         taken = on_device if self.rows.is_resident else order  # nothing waits for the device
         parts = zip(taken.tensor_split(len(self)), on_device.tensor_split(len(self)), strict=True)
         for index, index_on_device in parts:
-            yield self.rows[index], index_on_device
+            yield self.rows[self.ranks.own(index)], index_on_device

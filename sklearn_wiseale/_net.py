@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ._callbacks import BestState, Schedule, StopTraining
 from ._data import Rows, ShuffledBatches
 from ._packed import pack, unpack
+from ._ranks import ALONE, Ranks
 from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
 
@@ -113,6 +114,8 @@ class VariationalNet(NeuralNet):
     **kwargs : as in skorch
     """
 
+    ranks_: Ranks = ALONE  # of the present call of train
+
     def __init__(
         self, module: nn.Module, criterion: nn.Module, *, seed: int, autocast: bool, **kwargs: Any
     ) -> None:
@@ -160,6 +163,8 @@ class VariationalNet(NeuralNet):
     ) -> None:
         """Train for some epochs, going on from the present state.
 
+        Where there is a process group, all its ranks train together.
+
         Parameters
         ----------
         rows : Rows
@@ -180,12 +185,14 @@ class VariationalNet(NeuralNet):
             Calls ``restore`` with the state of an earlier call with the same arguments, to go on
             from; its epochs, which are returned, count.
         """
+        ranks = self.ranks_ = Ranks.present()
         self.n_samples_, self.first_row_ = n_samples, first_row
         self.missing_ = rows.missing
         if first_row == 0 and hasattr(self.criterion_, "reset"):
             self.criterion_.reset()
         if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
             self._initialize_optimizer()
+        ranks.copy_from_first(self._state_tensors())
         self.average_ = None
         if held_out is not None:
             self.average_ = [p.detach().clone() for p in self.module_.parameters()]
@@ -201,7 +208,13 @@ class VariationalNet(NeuralNet):
                 del self.history[-1]  # of an epoch that was interrupted
             self.notify("on_train_end", X=(rows, held_out), y=None)
             self.average_ = None
+            self.__dict__.pop("ranks_")
             self._set_training(False)
+        ranks.copy_from_first(self._state_tensors())
+
+    def _state_tensors(self) -> list[Tensor]:
+        """Weights and running estimates: what ranks must have in common."""
+        return [*self.module_.state_dict().values(), *self.criterion_.parameters()]
 
     def training_state(self, n_before: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that an epoch leaves to the next: tensors, and what JSON can hold.
@@ -349,9 +362,23 @@ class VariationalNet(NeuralNet):
         """Return shuffled batches for training, the rows themselves for validation."""
         if not training:
             return dataset
-        return ShuffledBatches(dataset, self.batch_size, self.order_generator_)
+        return ShuffledBatches(dataset, self.batch_size, self.order_generator_, self.ranks_)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks; after an epoch an error or a stop on one rank is one on all."""
+        if method_name != "on_epoch_end" or self.ranks_.size == 1:
+            self._notify_own(method_name, **kwargs)
+            return
+        stop = False
+        with self.ranks_.together():
+            try:
+                self._notify_own(method_name, **kwargs)
+            except StopTraining:
+                stop = True
+        if any(self.ranks_.objects(stop)):
+            raise StopTraining
+
+    def _notify_own(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; skorch's ``EarlyStopping`` stops by a KeyboardInterrupt."""
         try:
             super().notify(method_name, **kwargs)
@@ -393,9 +420,11 @@ class VariationalNet(NeuralNet):
             if begin:
                 self.notify("on_batch_begin", batch=batch, training=True)
             terms = self.train_step(batch)
-            sums = sums + torch.stack(terms).detach() * len(batch[0])
+            sums = sums + torch.stack(terms).detach() * len(batch[1])
             if end:
                 self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
+        if self.ranks_.size > 1:  # each has its part of the one term, and the whole of the other
+            sums = self.ranks_.total(sums / sums.new_tensor([1.0, self.ranks_.size]))
         return (sums / len(batches.rows)).tolist()
 
     def _is_heard(self, method_name: str) -> bool:
@@ -408,7 +437,7 @@ class VariationalNet(NeuralNet):
         """Private global generators where a layer may draw from them, as dropout does."""
         if all(_draws_nothing(layer) for layer in self.module_.modules()):
             return nullcontext()
-        seed = self._draw_seed()
+        seed = self._draw_seed() + self.ranks_.rank
         return private_torch_rng(seed, torch.device(self.device))
 
     def _draw_seed(self) -> int:
@@ -425,6 +454,7 @@ class VariationalNet(NeuralNet):
         self.optimizer_.zero_grad()
         terms = self.objective_terms(x, index)
         (terms.reconstruction + terms.divergence).backward()
+        self.ranks_.sum_gradients(self.module_, self.criterion_)
         if self.hears_gradients_:
             named = TeeGenerator(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
@@ -434,17 +464,35 @@ class VariationalNet(NeuralNet):
         return terms
 
     def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
-        """Reconstruction and divergence of a training batch x of shape (n, n_features)."""
-        module, observed = self.module_, None
+        """Reconstruction and divergence of a training batch.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            With several ranks, this rank's part of the batch. The term of reconstruction is then
+            its share in the mean over the batch; the divergence is that of the whole batch, with
+            a gradient for this rank's rows.
+
+        index : Tensor of shape (n,)
+            Numbers of the rows of the whole batch.
+        """
+        module, observed, ranks = self.module_, None, self.ranks_
         if self.missing_:
             x, observed = module.observe(x)
-        with self._precision():
-            posterior = _in_dtype(module.encode(x, observed), x.dtype)
-            noise = torch.empty_like(posterior.mean).normal_(generator=self.noise_generator_)
-            z = posterior.rsample(noise)  # (n, n_components)
-            output = module.decoder(z).to(x.dtype)
-        module.likelihood.update(x, output, observed)
+        share = len(x) / len(index)
+        with ranks.averaged(module.buffers, share):
+            with self._precision():
+                posterior = _in_dtype(module.encode(x, observed), x.dtype)
+                if ranks.size > 1:
+                    both = ranks.gather(torch.cat(posterior, dim=1), len(index))
+                    posterior = Posterior(*both.chunk(2, dim=1))
+                noise = torch.empty_like(posterior.mean).normal_(generator=self.noise_generator_)
+                z = posterior.rsample(noise)  # (n, n_components)
+                output = module.decoder(ranks.own(z)).to(x.dtype)
+            module.likelihood.update(x, output, observed)
         reconstruction = -module.likelihood.log_prob(x, output, observed).mean()
+        if ranks.size > 1:
+            reconstruction = share * reconstruction
         batch = Batch(index + self.first_row_, self.n_samples_, True, self.noise_generator_)
         return Terms(reconstruction, self.criterion_(posterior, z, batch))
 
@@ -472,7 +520,12 @@ class VariationalNet(NeuralNet):
         generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
         batch = Batch(None, self.n_samples_, False, generator)
         divergence = self.criterion_(posterior, z, batch)
-        return [-likelihood.log_prob(x, output, observed).mean().item(), divergence.item()]
+        terms = [-likelihood.log_prob(x, output, observed).mean().item(), divergence.item()]
+        if self.ranks_.size == 1 or keep_noise:  # then training may be ending by an error
+            return terms
+        agreed = torch.tensor(terms, dtype=torch.float64, device=self.device)
+        self.ranks_.copy_from_first([agreed])
+        return agreed.tolist()
 
     # inference ----------------------------------------------------------------------------
 
@@ -521,7 +574,7 @@ class VariationalNet(NeuralNet):
     def snapshot(self) -> VariationalNet:
         """A net for inference alone, as this one would be if training stopped now."""
         net = object.__new__(type(self))
-        net.__dict__ = {**self.__dict__, "callbacks_": [], "average_": None}
+        net.__dict__ = {**self.__dict__, "callbacks_": [], "average_": None, "ranks_": ALONE}
         net.module = net.module_ = copy.deepcopy(self.module_)
         for _, callback in self.callbacks_:
             if isinstance(callback, BestState) and hasattr(callback, "state_"):  # in training

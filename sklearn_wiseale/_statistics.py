@@ -6,6 +6,7 @@ the rows come from an array, a memory map or a CSR matrix.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -62,23 +63,53 @@ class Moments:
         self.count = total
         return self
 
+    def merge(self, other: Moments) -> Moments:
+        """Take in the rows of others' moments; return self."""
+        if other._origin is None:
+            return self
+        if self._origin is None:
+            self.__dict__.update(copy.deepcopy(other.__dict__))
+            return self
+        n, total = other.count, self.count + other.count
+        if self._pairs is None and other._pairs is None:
+            # means of constant columns are equal to the last bit, and their difference zero
+            delta = (other._origin - self._origin) + (other._shifted_mean - self._shifted_mean)
+            square = np.outer(delta, delta) if self._products.ndim == 2 else delta**2
+            self._products += other._products + self.count * n / total * square
+            self._shifted_mean += delta * (n / total)
+            self.count = total
+            return self
+        pairs, others = self._as_pairs(), other._as_pairs()
+        # of columns that have not been observed yet, the origin is free
+        self._origin = np.where(pairs.observed > 0, self._origin, other._origin)
+        pairs.add_sums(others.shifted(other._origin - self._origin))
+        return self._take_pairs(pairs, total)
+
     def _update_pairs(self, chunk: np.ndarray) -> Moments:
         """The same where entries are missing, now or in an earlier chunk."""
         observed = ~np.isnan(chunk)
-        if self._pairs is None:
-            mean, n = self._shifted_mean, float(self.count)
-            if self._products.ndim == 2:
-                products = self._products + n * np.outer(mean, mean)
-                sums = np.repeat(n * mean[:, None], len(mean), axis=1)
-            else:
-                products, sums = self._products + n * mean**2, n * mean
-            self._pairs = _PairSums(np.full(products.shape, n), sums, products)
+        pairs = self._as_pairs()
         if self._origin is None:
             counts = np.maximum(observed.sum(axis=0), 1)
             self._origin = np.where(observed, chunk, 0.0).sum(axis=0) / counts
-        self._pairs.add(np.where(observed, chunk - self._origin, 0.0), observed.astype(float))
-        self.count += len(chunk)
-        self._shifted_mean, self._products = self._pairs.mean, self._pairs.covariance * self.count
+        pairs.add(np.where(observed, chunk - self._origin, 0.0), observed.astype(float))
+        return self._take_pairs(pairs, self.count + len(chunk))
+
+    def _as_pairs(self) -> _PairSums:
+        """The same as sums over pairs of columns."""
+        if self._pairs is not None:
+            return self._pairs
+        mean, n = self._shifted_mean, float(self.count)
+        if self._products.ndim == 2:
+            products = self._products + n * np.outer(mean, mean)
+            sums = np.repeat(n * mean[:, None], len(mean), axis=1)
+        else:
+            products, sums = self._products + n * mean**2, n * mean
+        return _PairSums(np.full(products.shape, n), sums, products)
+
+    def _take_pairs(self, pairs: _PairSums, count: int) -> Moments:
+        self._pairs, self.count = pairs, count
+        self._shifted_mean, self._products = pairs.mean, pairs.covariance * count
         return self
 
     @property
@@ -129,6 +160,21 @@ class _PairSums:
             self.counts += observed.sum(axis=0)
             self.sums += chunk.sum(axis=0)
             self.products += np.einsum("ij,ij->j", chunk, chunk)
+
+    def add_sums(self, other: _PairSums) -> None:
+        """Take in the rows of others' sums, about the same origin."""
+        self.counts += other.counts
+        self.sums += other.sums
+        self.products += other.products
+
+    def shifted(self, by: np.ndarray) -> _PairSums:
+        """Sums over the same rows, to each of which the shift is added: (n_features,)."""
+        if self.counts.ndim == 2:
+            onto = self.sums * by  # of x_i over both observed, times the shift of the other
+            products = self.products + onto + onto.T + self.counts * np.outer(by, by)
+            return _PairSums(self.counts, self.sums + self.counts * by[:, None], products)
+        products = self.products + 2 * by * self.sums + self.counts * by**2
+        return _PairSums(self.counts, self.sums + self.counts * by, products)
 
     @property
     def observed(self) -> np.ndarray:

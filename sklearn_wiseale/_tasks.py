@@ -37,14 +37,19 @@ class FitTask(Callback):
     snapshot : callable
         Attributes of the estimator as it would be if training stopped now; only called for
         callbacks that want it.
+
+    heard : bool, default=True
+        Whether there is anyone to tell: of several processes, one does.
     """
 
-    def __init__(self, estimator: Any, snapshot: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, estimator: Any, snapshot: Callable[[], dict[str, Any]], *, heard: bool = True
+    ) -> None:
         self.estimator = estimator
         self.snapshot = snapshot
         self.fit_: Any = None
         self.epoch_: Any = None
-        if hasattr(estimator, "_init_callback_context"):
+        if heard and hasattr(estimator, "_init_callback_context"):
             self.fit_ = estimator._init_callback_context(max_subtasks=None)
 
     def begin(self, X: Any, y: Any) -> None:

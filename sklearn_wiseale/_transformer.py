@@ -41,8 +41,9 @@ from ._evidence import log_evidence, posterior_mode, proposal_noise
 from ._net import VariationalModule, VariationalNet, private_torch_rng
 from ._onnx import export
 from ._persistence import read, write
+from ._ranks import Ranks
 from ._start import build_module, column_scaling
-from ._statistics import Moments, principal_axes
+from ._statistics import Axes, Moments, principal_axes
 from ._tasks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import active_units, aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
@@ -116,7 +117,8 @@ class WiSEALETransformer(
         Passes over the training rows. "auto" gives small and large data sets enough steps.
 
     batch_size : int or "auto", default="auto"
-        Rows a step, at most. "auto" grows with n_samples, up to 256.
+        Rows a step, at most; with several processes, of each. "auto" grows with n_samples, up to
+        256 of all processes together.
 
     learning_rate : float or "auto", default="auto"
         Of AdamW: warmed up, held, and in ``fit`` decayed to zero. "auto" is
@@ -363,14 +365,22 @@ class WiSEALETransformer(
         -----
         After any error a fitted state is as it was. An interrupt leaves what has been trained so
         far.
+
+        Where ``torch.distributed`` has been set up, as by ``accelerate``, all processes of the
+        default group make one fit together, and have to call ``fit`` with the same X and
+        parameters: see :ref:`ranks`.
         """
-        task = FitTask(self, lambda: {"net_": self.net_.snapshot()})
+        ranks = Ranks.present()
+        task = FitTask(self, lambda: {"net_": self.net_.snapshot()}, heard=ranks.first)
         with self._unchanged_on_error() as undo:
-            parts = check_parameters(self)
-            going_on = self.warm_start and hasattr(self, "net_")
-            X = self._validated(X, reset=not going_on)
-            given = self._hash_parameters()  # before random numbers are drawn
-            rng = check_seed(self.random_state)
+            with ranks.together():
+                parts = check_parameters(self)
+                going_on = self.warm_start and hasattr(self, "net_")
+                X = self._validated(X, reset=not going_on)
+                given = self._hash_parameters()  # before random numbers are drawn
+                rng = check_seed(self.random_state)
+            self._require_same_on(ranks, X)
+            rng = ranks.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
                 undo.append(self._ready_net().rewinder())
@@ -378,9 +388,9 @@ class WiSEALETransformer(
             else:
                 self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
-            checkpoint = self._open_checkpoint(X, given, going_on)
+            checkpoint = ranks.from_first(lambda: self._open_checkpoint(X, given, going_on))
             split_rng, resume = np.random.RandomState(split_seed), None
-            saved = checkpoint.read() if checkpoint else None
+            saved = ranks.from_first(lambda: checkpoint.read() if checkpoint else None)
             if checkpoint and saved:
                 with checkpoint.reading():
                     split_seed = int(saved[1]["split_seed"])
@@ -389,15 +399,15 @@ class WiSEALETransformer(
             train, held_out = self._split(X, split_rng)
             task.begin(X, y)
             last = [("task", task)]
-            if checkpoint:
+            if checkpoint and ranks.first:
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
             self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
-            mean, log_var = self._encode(X)
+            mean, log_var = self._encode_by_ranks(X)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
             task.end()
-            if checkpoint:
+            if checkpoint and ranks.first:
                 checkpoint.remove()
         return self
 
@@ -429,24 +439,28 @@ class WiSEALETransformer(
         MemoryError
             If the device's memory is too small; the message says which parameters to lower.
         """
+        ranks = Ranks.present()
         with self._unchanged_on_error() as undo:
-            parts = check_parameters(self)
-            if self.early_stopping is True:
-                raise ValueError(
-                    "partial_fit does not support early_stopping=True: there is no held-out set. "
-                    "Use early_stopping='auto' or False."
-                )
-            first = not hasattr(self, "net_")
-            X = self._validated(X, reset=first)
+            with ranks.together():
+                parts = check_parameters(self)
+                if self.early_stopping is True:
+                    raise ValueError(
+                        "partial_fit does not support early_stopping=True: there is no held-out "
+                        "set. Use early_stopping='auto' or False."
+                    )
+                first = not hasattr(self, "net_")
+                X = self._validated(X, reset=first)
+                rng = check_seed(self.random_state if first else 0)
+            self._require_same_on(ranks, X)
             if first:
-                self._start(X, parts, check_seed(self.random_state))
+                self._start(X, parts, ranks.share_rng(rng))
             else:
                 undo.append(self._ready_net().rewinder())
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
             chunk_rng = np.random.RandomState(0)
-            self._bound_aggregate(*self._encode(X), chunk_rng, _BOUND_ROWS_OF_CHUNK)
+            self._bound_aggregate(*self._encode_by_ranks(X), chunk_rng, _BOUND_ROWS_OF_CHUNK)
         return self
 
     @contextmanager
@@ -468,11 +482,29 @@ class WiSEALETransformer(
                     step()
             raise
 
+    def _require_same_on(self, ranks: Ranks, X: Any) -> None:
+        """Raise a ValueError on all ranks where they do not all mean the same fit."""
+        if ranks.size == 1:
+            return
+        some = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(int))
+        plain = (bool, int, float, str, type(None))
+        params = {k: v for k, v in self.get_params().items() if isinstance(v, plain)}
+        for name in ("checkpoint", "device", "random_state", "verbose"):
+            params.pop(name, None)
+        rows = fingerprint_of([f"{X.shape} {X.dtype}", dense(X[some])])
+        ranks.require_same({"X": rows, "net_": hasattr(self, "net_"), **params})
+        if X.shape[0] < ranks.size:
+            raise ValueError(
+                f"X must have a row for each of {ranks.size} processes. Got n_samples={X.shape[0]}."
+            )
+
     def _hash_parameters(self) -> str:
         """Hash of the parameters on which the course of a fit depends."""
         if self.checkpoint is None:
             return ""
         params = self.get_params(deep=False)
+        if self.batch_size != "auto":  # the same fit, whatever the number of processes
+            params["batch_size"] = int(self.batch_size) * Ranks.present().size
         return joblib.hash(
             {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
         )
@@ -554,10 +586,15 @@ class WiSEALETransformer(
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
+        ranks = Ranks.present()
         moments = Moments(X.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            for chunk in _dense_chunks(X):
-                moments.update(chunk)
+            with ranks.together():
+                for chunk in _dense_chunks(ranks.own(X)):
+                    moments.update(chunk)
+            moments, *others = ranks.objects(moments)
+            for other in others:
+                moments.merge(other)
         if not moments.observed.all():
             raise ValueError(
                 "X must have an observed value in every column. Got only NaN in column "
@@ -573,17 +610,16 @@ class WiSEALETransformer(
         self._scaling = column_scaling(moments, modes)
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
         self._inverse_dtype = np.result_type(X.dtype, narrow)
-        axes = principal_axes(
-            moments,
-            *self._scaling,
-            self.n_components,
-            lambda: (
-                self._scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
-                for chunk in _dense_chunks(X)
-            ),
-            rng,
-        )
-        seed = int(rng.randint(np.iinfo(np.int32).max))
+
+        def chunks() -> Iterator[np.ndarray]:
+            for chunk in _dense_chunks(X):
+                yield self._scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
+
+        def axes_and_seed() -> tuple[Axes, int]:
+            axes = principal_axes(moments, *self._scaling, self.n_components, chunks, rng)
+            return axes, int(rng.randint(np.iinfo(np.int32).max))
+
+        axes, seed = ranks.from_first(axes_and_seed)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         with private_torch_rng(seed, torch.device("cpu")):
             module = build_module(
@@ -672,8 +708,9 @@ class WiSEALETransformer(
         return Rows(X, self._scaling, self._dtype, device, index, missing=has_missing(X))
 
     def _batch_size(self, n: int) -> int:
+        """Rows a step, of all ranks together."""
         if self.batch_size != "auto":
-            return min(int(self.batch_size), n)
+            return min(int(self.batch_size) * Ranks.present().size, n)
         return int(np.clip(2 ** np.round(np.log2(n / 8)), 32, 256))
 
     def _learning_rate(self, batch_size: int) -> float:
@@ -698,6 +735,12 @@ class WiSEALETransformer(
         resume: Any = None,
     ) -> None:
         """Train, and report what came of it even when interrupted."""
+        ranks = Ranks.present()
+        if len(rows) < ranks.size:
+            raise ValueError(
+                f"X must have a row to train on for each of {ranks.size} processes. "
+                f"Got {len(rows)} of them."
+            )
         net = self._ready_net()
         net.batch_size = self._batch_size(len(rows))
         callbacks = dict(net.callbacks_)
@@ -709,7 +752,7 @@ class WiSEALETransformer(
             callbacks["best_state"].patience = self.n_iter_no_change
             callbacks["best_state"].tol = self.tol
         before, n_before = net.callbacks_, len(net.history)
-        bar = [("progress", ProgressBar(n_epochs))] if self.verbose else []
+        bar = [("progress", ProgressBar(n_epochs))] if self.verbose and ranks.first else []
         net.callbacks_ = [*bar, *before, *last]
         self.__dict__.pop("aggregate_kl_bounds_", None)
         try:
@@ -1048,16 +1091,28 @@ class WiSEALETransformer(
         check_is_fitted(self)
         return self._validated(X, reset=False, finite=False)
 
-    def _encode(self, X: Any, *, unchecked: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Means and log-variances of validated rows."""
+    def _encode(
+        self, X: Any, *, unchecked: bool = False, first: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of validated rows, of which the first has a number."""
         net = self._ready_net()
         rows = self._rows(X) if not unchecked else self._unchecked_rows(X)
         posterior = net.posterior(rows)
         if unchecked and rows.missing:
             self._refine(posterior.mean, rows)
         mean, log_var = (part.numpy(force=True) for part in posterior)
-        self._refuse_overflow("codes", mean + log_var, X)
+        self._refuse_overflow("codes", mean + log_var, X, first)
         return mean, log_var
+
+    def _encode_by_ranks(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The same, of rows in training, each rank its part of them."""
+        ranks, n = Ranks.present(), X.shape[0]
+        if ranks.size == 1:
+            return self._encode(X)
+        with ranks.together():
+            own = np.stack(self._encode(ranks.own(X), first=ranks.part(n).start), axis=1)
+        both = ranks.gather(torch.from_numpy(own).to(self.net_.device), n).numpy(force=True)
+        return both[:, 0], both[:, 1]
 
     def _refuse_overflow(self, what: str, results: np.ndarray, X: Any, first: int = 0) -> None:
         """Raise a ValueError if a row of X has a result that is not finite.

@@ -108,6 +108,30 @@ def test_columns_of_any_scale_keep_their_variance(path, sizes):
     )
 
 
+@pytest.mark.parametrize("holes", ["none", "everywhere", "late", "early", "whole columns"])
+@pytest.mark.parametrize("sizes", MERGES, ids=len)
+def test_moments_of_parts_merge_to_those_of_the_whole(path, holes, sizes):
+    X = correlated() + 1e3
+    X[:, 1] = 0.1
+    missing = np.random.RandomState(1).rand(*X.shape) < 0.2
+    missing[40:] &= holes in ("everywhere", "late")
+    missing[:40] &= holes in ("everywhere", "early")
+    if holes == "whole columns":
+        missing[:30, 2] = missing[50:, 3] = True
+    X[missing] = np.nan
+    whole, merged = moments_of(X), Moments(X.shape[1])
+    for part in np.split(X, np.cumsum(sizes)[:-1]):
+        merged.merge(moments_of(part))
+    assert merged.merge(Moments(X.shape[1])).count == 80
+    assert merged.missing == (holes != "none") == missing.any()
+    np.testing.assert_array_equal(merged.observed, whole.observed)
+    np.testing.assert_allclose(merged.mean, np.nanmean(X, axis=0), rtol=1e-13)
+    np.testing.assert_allclose(merged.variance, np.nanvar(X, axis=0), rtol=1e-8, atol=1e-20)
+    assert merged.variance[1] == whole.variance[1] == 0
+    if path == "covariance":
+        np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=1e-8, atol=1e-8)
+
+
 # axes -----------------------------------------------------------------------------------------
 
 
