@@ -15,14 +15,14 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from ._callbacks import BestState, Schedule, StopTraining
+from ._callbacks import BestState, StopTraining
 from ._data import Rows, ShuffledBatches
 from ._packed import pack, unpack
 from ._ranks import ALONE, Ranks
 from .likelihoods import Observation
 from .objectives._base import Batch, Posterior
 
-__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng", "set_generator_state"]
+__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng"]
 
 #: log-variances leave this range only by divergence; float32 still squares and inverts it.
 LOG_VAR_RANGE = (-20.0, 10.0)
@@ -33,9 +33,6 @@ _AVERAGE_RATE = 0.02
 #: What a net holds of torch's that pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
 _GENERATORS = ("order_generator_", "noise_generator_")
-#: What of a net learns.
-_LEARNING = ("module_", "criterion_", "optimizer_")
-_MT_WORDS = 624  # of the state of a Mersenne twister
 #: torch's global generators can be borrowed by one thread at a time.
 _RNG_LOCK = threading.RLock()
 
@@ -182,8 +179,8 @@ class VariationalNet(NeuralNet):
             0 is a beginning, at which the divergence forgets other rows.
 
         resume : callable, default=None
-            Calls ``restore`` with the state of an earlier call with the same arguments, to go on
-            from; its epochs, which are returned, count.
+            Takes over the state of an earlier call with the same arguments, to go on from; its
+            epochs, which are returned, count.
         """
         ranks = self.ranks_ = Ranks.present()
         self.n_samples_, self.first_row_ = n_samples, first_row
@@ -214,125 +211,19 @@ class VariationalNet(NeuralNet):
 
     def _state_tensors(self) -> list[Tensor]:
         """Weights and running estimates: what ranks must have in common."""
-        return [*self.module_.state_dict().values(), *self.criterion_.parameters()]
-
-    def training_state(self, n_before: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that an epoch leaves to the next: tensors, and what JSON can hold.
-
-        Parameters
-        ----------
-        n_before : int, default=0
-            Epochs in the history that belong to earlier calls.
-        """
-        parts: dict[str, dict[str, Any]] = {
-            "module": self.module_.state_dict(),
-            "criterion": self.criterion_.state_dict(),
-            "average": {str(i): average for i, average in enumerate(self.average_ or ())},
-            "generator": {
-                "order": self.order_generator_.get_state(),
-                "noise": self.noise_generator_.get_state(),
-            },
-        }
-        optimizer, numbers = self.optimizer_.state_dict(), []
-        for index, values in optimizer["state"].items():
-            of_tensors = {k: v for k, v in values.items() if isinstance(v, Tensor)}
-            parts[f"optimizer.{index}"] = of_tensors
-            numbers.append([index, {k: v for k, v in values.items() if k not in of_tensors}])
-        callbacks = {}
-        for name, callback in self.callbacks_:
-            if isinstance(callback, (Schedule, BestState)):
-                callbacks[name] = callback.state()
-                parts[f"callback.{name}"] = getattr(callback, "state_", {})
-        tensors = {f"{part}/{k}": v for part, items in parts.items() for k, v in items.items()}
-        history = self.epochs_since(n_before)
-        return tensors, {"callbacks": callbacks, "history": history, "optimizer": numbers}
-
-    def rewinder(self) -> Callable[[], None]:
-        """A function that takes the net back to its present state."""
-        before, n_epochs = self.__dict__.copy(), len(self.history)
-        parts = [before[name] for name in _LEARNING if name in before]
-        states = [copy.deepcopy(part.state_dict()) for part in parts]
-        generators = [self.order_generator_, self.noise_generator_]
-        draws = [generator.get_state() for generator in generators]
-        schedules = [part for _, part in self.callbacks_ if isinstance(part, Schedule)]
-        steps = [schedule.state() for schedule in schedules]
-
-        def rewind() -> None:
-            self.__dict__ = before
-            del self.history[n_epochs:]
-            for part, state in zip(parts, states, strict=True):
-                part.load_state_dict(state)
-            for generator, state in zip(generators, draws, strict=True):
-                generator.set_state(state)
-            for schedule, step in zip(schedules, steps, strict=True):
-                schedule.restore(step)
-
-        return rewind
+        module = self.module_
+        return [*module.parameters(), *module.buffers(), *self.criterion_.parameters()]
 
     def epochs_since(self, n_before: int) -> list[dict[str, float]]:
         """Figures of the epochs after so many, without skorch's lists of batches."""
         return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
-    def restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> int:
-        """Take over what ``training_state`` gave; the number of its epochs.
-
-        Where it is the state of another net, or of none, that is an error of some kind: whatever
-        is in a file has been looked at before it is used.
-        """
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, key = name.partition("/")
-            parts.setdefault(part, {})[key] = tensor
-        device = torch.device(self.device)
-        weights = self.module_.state_dict()
-        _require_same(parts["module"], weights)
-        _require_finite(parts["module"])
-        self.module_.load_state_dict(parts["module"])
-        self.criterion_.load_state_dict(parts.get("criterion", {}))
-        self.criterion_.to(device)
-        averages = {str(i): average for i, average in enumerate(self.average_ or ())}
-        _require_same(parts.get("average", {}), averages)
-        for index, average in averages.items():
-            average.copy_(parts["average"][index])
-        self._restore_optimizer(
-            {i: {**v, **parts.get(f"optimizer.{i}", {})} for i, v in header["optimizer"]}
-        )
-        for name in ("order", "noise"):
-            set_generator_state(getattr(self, f"{name}_generator_"), parts["generator"][name])
-        for name, callback in self.callbacks_:
-            if isinstance(callback, (Schedule, BestState)):
-                callback.restore(header["callbacks"][name])
-            if isinstance(callback, BestState):
-                _require_same(parts[f"callback.{name}"], weights)
-                _require_finite(parts[f"callback.{name}"])
-                held = parts[f"callback.{name}"].items()
-                callback.state_ = {k: v.to(device) for k, v in held}
-        for row in header["history"]:
+    def record_epochs(self, history: list[dict[str, Any]]) -> None:
+        """Append to the history what ``epochs_since`` gave."""
+        for row in history:
             self.history.new_epoch()
             for name, value in row.items():
                 self.history.record(name, value)
-        return len(header["history"])
-
-    def _restore_optimizer(self, given: dict[int, dict[str, Any]]) -> None:
-        """Take over the optimiser's state, if it is like what a step makes of a copy.
-
-        Fused steps do not look at shapes, and would write beyond what is too short.
-        """
-        twin = copy.deepcopy(self.optimizer_)
-        for group in twin.param_groups:
-            for weight in group["params"]:
-                weight.grad = torch.zeros_like(weight)
-        twin.step()
-        own = twin.state_dict()["state"]
-        for index, values in given.items():
-            kinds, tensors = [], []
-            for state in (values, own[index]):
-                kinds.append({k: type(v) for k, v in state.items()})
-                tensors.append({k: v for k, v in state.items() if isinstance(v, Tensor)})
-            if kinds[0] != kinds[1]:
-                raise ValueError(f"it has another optimiser's state: {sorted(values)}")
-            _require_same(*tensors)
-        self.optimizer_.load_state_dict({**self.optimizer_.state_dict(), "state": given})
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -614,39 +505,6 @@ class VariationalNet(NeuralNet):
             generator = torch.Generator()
             generator.set_state(torch.from_numpy(np.array(state[name])))
             self.__dict__[name] = generator
-
-
-def set_generator_state(generator: torch.Generator, state: Tensor) -> None:
-    """Set the state of a generator, if it is one.
-
-    Of its 624 words torch reads those from ``next`` on until ``left`` are used up, also where
-    that leads beyond the last one.
-    """
-    if generator.device.type == "cpu" and state.dtype == torch.uint8 and state.numel() > 24:
-        counts = state.numpy()[8:24].view("i4,i4,u8")[0]
-        left, after = int(counts[0]), int(counts[2])
-        if (left, after) != (1, 0) and left + after != _MT_WORDS + 1:
-            raise ValueError("it has a generator whose state is none")
-    generator.set_state(state)
-
-
-def _require_same(given: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Raise a ValueError unless tensors have the names, shapes and dtypes of others."""
-    if given.keys() != own.keys():
-        raise ValueError(f"it has other tensors: {sorted(given.keys() ^ own.keys())[:3]}")
-    for name, tensor in given.items():
-        if (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
-            raise ValueError(
-                f"its tensor {name!r} must have the shape {tuple(own[name].shape)} and "
-                f"{own[name].dtype}. Got {tuple(tensor.shape)} and {tensor.dtype}"
-            )
-
-
-def _require_finite(given: dict[str, Tensor]) -> None:
-    """Raise a ValueError unless all numbers are finite."""
-    for name, tensor in given.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"its tensor {name!r} must be finite")
 
 
 _KNOWN_LAYERS = (nn.Linear, nn.Sequential, nn.SiLU, nn.ReLU, nn.GELU, nn.Tanh, nn.ELU)

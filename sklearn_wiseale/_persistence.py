@@ -22,9 +22,10 @@ from ._checkpoint import DAMAGE, as_path, check_target, read_file, reason_of, wr
 from ._checks import PARTS, check_parameters, find_device
 from ._data import Scaling
 from ._encoding import ForeignPartError, decode, encode, shown
-from ._net import VariationalNet, private_torch_rng, set_generator_state
+from ._net import VariationalNet, private_torch_rng
 from ._parts import Part
 from ._start import blank_module
+from ._states import require_finite, require_like, set_generator_state
 
 __all__ = ["read", "write"]
 
@@ -416,10 +417,7 @@ class _Restored:
 
     def _go_on(self, net: VariationalNet, history: list[dict[str, Any]]) -> None:
         """History and schedule; the optimiser begins anew."""
-        for row in history:
-            net.history.new_epoch()
-            for name, value in row.items():
-                net.history.record(name, value)
+        net.record_epochs(history)
         schedule = dict(net.callbacks_).get("schedule")
         if schedule is not None:
             stored = _entry(self.header, "schedule", dict)
@@ -443,12 +441,7 @@ class _Restored:
             expected = wanted.get(name)
             if not isinstance(expected, Tensor) or name.endswith("_extra_state"):
                 continue
-            if tensor.shape != expected.shape or tensor.dtype != expected.dtype:
-                raise ValueError(
-                    f"its tensor {part + '/' + name!r} must have the shape "
-                    f"{tuple(expected.shape)} and {expected.dtype}, as its parameters ask for. "
-                    f"Got {tuple(tensor.shape)} and {tensor.dtype}"
-                )
-            if check and not tensor.isfinite().all():
-                raise ValueError(f"its tensor {part + '/' + name!r} must be finite")
+            require_like(prefix + name, tensor, expected)
+            if check:
+                require_finite(prefix + name, tensor)
         module.load_state_dict(found, assign=check)

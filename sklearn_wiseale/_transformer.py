@@ -43,6 +43,7 @@ from ._onnx import export
 from ._persistence import read, write
 from ._ranks import Ranks
 from ._start import build_module, column_scaling
+from ._states import restore_training, rewinder, training_state
 from ._statistics import Axes, Moments, principal_axes
 from ._tasks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import active_units, aggregate_kl
@@ -383,7 +384,7 @@ class WiSEALETransformer(
             rng = ranks.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)  # the same where a fit goes on
             if going_on:
-                undo.append(self._ready_net().rewinder())
+                undo.append(rewinder(self._ready_net()))
                 self._go_on(parts)
             else:
                 self._start(X, parts, rng)
@@ -455,7 +456,7 @@ class WiSEALETransformer(
             if first:
                 self._start(X, parts, ranks.share_rng(rng))
             else:
-                undo.append(self._ready_net().rewinder())
+                undo.append(rewinder(self._ready_net()))
                 self._go_on(parts)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._rows(X), None, 1, horizon=False)
@@ -532,7 +533,7 @@ class WiSEALETransformer(
         n_before = len(self.net_.history)
 
         def write(net: VariationalNet) -> None:
-            tensors, header = net.training_state(n_before)
+            tensors, header = training_state(net, n_before)
             try:
                 checkpoint.write(tensors, {"split_seed": split_seed, **header})
             except OSError as error:
@@ -550,7 +551,7 @@ class WiSEALETransformer(
 
         def resume() -> int:
             with checkpoint.reading():
-                return self.net_.restore(*saved)
+                return restore_training(self.net_, *saved)
 
         return resume
 
@@ -586,25 +587,7 @@ class WiSEALETransformer(
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
-        ranks = Ranks.present()
-        moments = Moments(X.shape[1])
-        with np.errstate(over="ignore", invalid="ignore"):
-            with ranks.together():
-                for chunk in _dense_chunks(ranks.own(X)):
-                    moments.update(chunk)
-            moments, *others = ranks.objects(moments)
-            for other in others:
-                moments.merge(other)
-        if not moments.observed.all():
-            raise ValueError(
-                "X must have an observed value in every column. Got only NaN in column "
-                f"{int(moments.observed.argmin())}: leave it out."
-            )
-        if not np.isfinite(moments.variance).all():
-            raise ValueError(
-                "X must have variances that float64 can hold. Got values of the order of "
-                f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
-            )
+        ranks, moments = Ranks.present(), _moments(X)
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         self._scaling = column_scaling(moments, modes)
@@ -1268,6 +1251,35 @@ def _page_of_class() -> str:
             if label == "Documentation":
                 return address.rstrip("/") + "/generated/{estimator_module}.{estimator_name}.html"
     return ""
+
+
+def _moments(X: Any) -> Moments:
+    """Moments of all rows of X, each rank having looked at its part of them.
+
+    Raises
+    ------
+    ValueError
+        If a column has none, or one that float64 cannot hold.
+    """
+    ranks, moments = Ranks.present(), Moments(X.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        with ranks.together():
+            for chunk in _dense_chunks(ranks.own(X)):
+                moments.update(chunk)
+        moments, *others = ranks.objects(moments)
+        for other in others:
+            moments.merge(other)
+    if not moments.observed.all():
+        raise ValueError(
+            "X must have an observed value in every column. Got only NaN in column "
+            f"{int(moments.observed.argmin())}: leave it out."
+        )
+    if not np.isfinite(moments.variance).all():
+        raise ValueError(
+            "X must have variances that float64 can hold. Got values of the order of "
+            f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
+        )
+    return moments
 
 
 def _dense_chunks(X: Any) -> Iterator[np.ndarray]:

@@ -17,13 +17,13 @@ from skorch.callbacks import Callback
 from torch import distributed, nn
 
 import sklearn_wiseale._data
+import sklearn_wiseale._transformer
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale._callbacks import EachEpoch, StopTraining
 from sklearn_wiseale._data import Rows
-from sklearn_wiseale._net import VariationalNet
 from sklearn_wiseale._ranks import ALONE, Ranks
 from sklearn_wiseale._tasks import FitTask
-from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian
+from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian, Mixed, NegativeBinomial
 from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import ELBO, InfoVAE, Objective, WassersteinMMD, WiSEALE
 
@@ -43,6 +43,16 @@ class Length(nn.Module):
 
     def forward(self, posterior, z, batch):
         return (self.log_scale.exp() * posterior.mean.square() - self.log_scale).sum(1).mean()
+
+
+class Notes(nn.Linear):
+    """A layer whose state is more than tensors."""
+
+    def get_extra_state(self):
+        return {"text": "of its own"}
+
+    def set_extra_state(self, state):
+        pass
 
 
 class Learned(Objective):
@@ -95,7 +105,7 @@ def state(model):
     parts["order"], parts["noise"] = (
         generator.get_state() for generator in (net.order_generator_, net.noise_generator_)
     )
-    numbers = {name: tensor.numpy(force=True) for name, tensor in parts.items()}
+    numbers = {k: v.numpy(force=True) for k, v in parts.items() if isinstance(v, torch.Tensor)}
     for i, row in enumerate(model.history_):
         numbers |= {f"{name} {i}": value for name, value in row.items() if name != "dur"}
     return {**numbers, "bounds": np.array(model.aggregate_kl_bounds_)}
@@ -154,6 +164,8 @@ def gradients_of_likelihoods():
         rows = {"gaussian": X, "bernoulli": (X > 0) * 1.0, "categorical": one_hot(drawn)}
         rows = rows.get(name, counts)
         found[name] = compare(rows, likelihood=likelihood())
+    mixed = Mixed([(Gaussian("feature"), slice(0, 4)), (NegativeBinomial(), slice(4, 8))])
+    found["mixed"] = compare(np.hstack([X[:, :4], counts[:, 4:]]), likelihood=mixed)
     for noise in ("shared", "feature"):
         found[f"{noise}, missing values"] = compare(HOLES, likelihood=Gaussian(noise))
     return found
@@ -214,6 +226,8 @@ def other_fits():
         encoder = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 4))
         decoder = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 8))
     states["batch norm"] = state(make(network=Modules(encoder, decoder)).fit(X))
+    extra = Modules(Notes(8, 4), nn.Linear(2, 8))
+    states["extra state"] = state(make(network=extra).fit(X))
     np.random.seed(distributed.get_rank())
     states["no seed"] = state(make(random_state=None).fit(X))
     model = make()
@@ -318,7 +332,7 @@ def files(folder):
     whole = make(**params).fit(X).transform(X)
     found, began = {}, []
     own = folder / f"states-{rank}"
-    restore = VariationalNet.restore
+    restore = sklearn_wiseale._transformer.restore_training
 
     def killed():
         update = EachEpoch.on_epoch_end
@@ -343,11 +357,11 @@ def files(folder):
     killed()
     found["written"] = own.exists() and len(list(own.iterdir()))
 
-    def noted(self, *state):
-        began.append(restore(self, *state))
+    def noted(*state):
+        began.append(restore(*state))
         return began[0]
 
-    with patched(VariationalNet, "restore", noted):
+    with patched(sklearn_wiseale._transformer, "restore_training", noted):
         codes = make(checkpoint=own, **params).fit(X).transform(X)
     found["apart"] = float(np.abs(codes - whole).max())
     found["began after"] = sum(began)

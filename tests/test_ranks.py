@@ -60,7 +60,7 @@ def test_running_estimates_are_those_of_one_process_with_all_rows(found):
         results = own["gradients of likelihoods"]
         for name, against in results.items():
             assert against["buffers"] < 1e-6, name
-        learned = ("gaussian", "negative_binomial", "feature, missing values")
+        learned = ("gaussian", "negative_binomial", "mixed", "feature, missing values")
         assert all(results[name]["moved"] > 1e-5 for name in learned)
 
 
