@@ -107,20 +107,21 @@ class Ranks(NamedTuple):
         """
         if self.size == 1:
             return
-        weights = [(p, 1.0) for p in module.parameters() if p.requires_grad]
-        weights += [(p, 1 / self.size) for p in criterion.parameters() if p.requires_grad]
-        if not weights:
-            return
-        gradients = [
-            torch.zeros_like(p).flatten() if p.grad is None else (factor * p.grad).flatten()
-            for p, factor in weights
-        ]
-        sums = self.total(torch.cat(gradients)).split([p.numel() for p, _ in weights])
-        for (p, _), gradient in zip(weights, sums, strict=True):
-            if p.grad is not None:
-                p.grad.copy_(gradient.view_as(p))
-            elif gradient.any():  # another rank's rows have reached it
-                p.grad = gradient.view_as(p).to(p.dtype, copy=True)
+        sums, exchanges = [], []
+        for part, factor in ((module, 1.0), (criterion, 1 / self.size)):
+            for p in part.parameters():
+                if p.requires_grad:  # without a gradient here, another rank's rows may have one
+                    gradient = p.grad if p.grad is not None else torch.zeros_like(p)
+                    gradient = gradient.contiguous()
+                    if factor < 1:
+                        gradient.mul_(factor)
+                    sums.append((p, gradient))
+                    exchanges.append(distributed.all_reduce(gradient, async_op=True))
+        for exchange in exchanges:
+            exchange.wait()
+        for p, gradient in sums:
+            if p.grad is not None or gradient.any():
+                p.grad = gradient
 
     # agreement ------------------------------------------------------------------------------
 
