@@ -77,6 +77,7 @@ html_sidebars = {
         "mathematics",
         "extending",
         "benchmarks",
+        "scaling",
         "auto_examples/*",
     )
 }

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
-    "overlap": False, "mnist": True, "width": True, "engine": True, "images": True,
+    "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
     "features": True, "paper_sines": False, "paper_faces": False, "paper_mnist": True,
     "paper_frontier": True,
 }  # fmt: skip
@@ -118,8 +118,6 @@ ENGINE = {
     "``transform`` of 4,000 images: umap-learn": ("umap", "transform 4,000 rows"),
     "``inverse_transform`` of 50 codes: umap-learn": ("umap", "inverse_transform 50 rows"),
     "Time a row, 1,000,000 rows: 10,000 rows": ("scaling", "n = 1,000,000"),
-    "Search with two workers, 20,000 x 30: one worker": (
-        "search", "20,000 x 30, 2 workers beside 1"),
     "Search with two workers, 6,000 x 784: one worker": (
         "search", "6,000 x 784, 2 workers beside 1"),
     "Memory above the import, 8 GB float32 memmap: 1 GB": ("memory", "8 GB float32 memmap"),
@@ -246,6 +244,37 @@ def width_study():
         yield label, *(f"{mean(rows, n, width=width, **of):.{d}f}" for n, d in digits.items())
 
 
+def scaling():
+    """A training step, one thing at a time changed."""
+    rows = read("scaling")
+    names = {"base": "base", "batch": "M", "width": "A", "components": "K", "columns": "D"}
+    yield "", "Step, ms", "of ELBO, ms", "Divergence, ms"
+    changes = [(row["quantity"], row["value"]) for row in rows if row["part"] == "growth"]
+    for quantity, value in changes:
+        wanted = {"quantity": quantity, "value": value}
+        parts = ("growth", "growth, ELBO", "growth, divergence")
+        label = f"{names[quantity]} = {int(value):,}" if value else "base"
+        yield label, *(f"{mean(rows, 'figure', part=part, **wanted):.3g}" for part in parts)
+
+
+def scaling_ranks():
+    """Two processes beside one."""
+    rows = [row for row in read("scaling") if row["part"] == "ranks"]
+    kinds = dict.fromkeys(row["quantity"] for row in rows)
+    seeds = dict.fromkeys(row["value"] for row in rows if row["value"].startswith("test"))
+    yield (
+        "Batches of 256 rows",
+        *(seed.replace("MSE", "error") for seed in seeds),
+        "Epoch, s",
+        ("Exchanged a step, MB"),
+    )
+    for kind in kinds:
+        found = {row["value"]: row["figure"] for row in rows if row["quantity"] == kind}
+        exchanged = found.get("exchanged a step", "")
+        errors = (f"{float(found[seed]):.6f}" for seed in seeds)
+        yield kind, *errors, found["epoch"], exchanged and f"{float(exchanged):.2f}"
+
+
 def percent(ratio):
     """A ratio as a change."""
     return f"{100 * (float(ratio) - 1):+.0f} %"
@@ -253,7 +282,8 @@ def percent(ratio):
 
 TABLES = (
     small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
-    paper_mnist, paper_sines, paper_faces, width_frontier, width_study,
+    paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
+    scaling_ranks,
 )  # fmt: skip
 
 
@@ -306,6 +336,18 @@ def sentences():
         why,
         "by hand an epoch takes {} to {} per cent longer",
         [f"{100 * (ratio - 1):.0f}" for ratio in sorted(loops)],
+    )
+    beside = (ratios["small", "20,000 x 30, skorch's loader"], ratios["pythae", "fit"])
+    yield (
+        benchmarks,
+        "hence ratios of {} and {} and not below",
+        [f"{ratio:.2f}" for ratio in beside],
+    )
+    small = [ratio for (_, quantity), ratio in ratios.items() if "hidden (64,)" in quantity]
+    yield (
+        benchmarks,
+        "which shows beside an encoder of one small layer ({} to {})",
+        [f"{ratio:.2f}" for ratio in sorted(small)],
     )
     rows, gains = read("small_tables"), {True: [], False: []}
     for data, k in itertools.product(("wine", "breast_cancer", "diabetes", "digits"), (2, 8)):
@@ -371,6 +413,7 @@ def as_rst(lines):
 FILES = {
     ROOT / "README.md": ("<!-- {} {} -->", as_markdown),
     ROOT / "docs" / "benchmarks.rst": (".. {} {}", as_rst),
+    ROOT / "docs" / "scaling.rst": (".. {} {}", as_rst),
     ROOT / "docs" / "why.rst": (".. {} {}", as_rst),
 }
 
