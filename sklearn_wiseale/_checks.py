@@ -181,7 +181,7 @@ def image_rows(X: Any, network: Any) -> tuple[Any, tuple[int, ...] | None]:
 def text_columns(X: Any) -> list[str]:
     """Names of a dataframe's columns that are not numbers."""
     text = []
-    for name in getattr(X, "columns", ()):
+    for name in getattr(X, "column_names", getattr(X, "columns", ())):  # pyarrow's, all others'
         try:
             values = np.asarray(X[name])
             if values.dtype.kind in "cmM":  # complex numbers, dates and durations

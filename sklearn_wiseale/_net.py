@@ -35,6 +35,8 @@ _MODULES = ("module_", "criterion_")
 _GENERATORS = ("order_generator_", "noise_generator_")
 #: torch's global generators can be borrowed by one thread at a time.
 _RNG_LOCK = threading.RLock()
+#: A net is moved to another device by one thread at a time.
+_MOVE_LOCK = threading.Lock()
 
 
 @contextmanager
@@ -453,13 +455,14 @@ class VariationalNet(NeuralNet):
 
     def to(self, device: torch.device) -> VariationalNet:
         """Move to a device, if not there already; the optimiser starts anew there."""
-        if torch.device(self.device) != device:
-            self.module_.to(device)
-            self.criterion_.to(device)
-            self.device = str(device)
-            seed = self._draw_seed()
-            self.noise_generator_ = torch.Generator(device).manual_seed(seed)
-            self.__dict__.pop("optimizer_", None)
+        with _MOVE_LOCK:
+            if torch.device(self.device) != device:
+                self.module_.to(device)
+                self.criterion_.to(device)
+                self.device = str(device)
+                seed = self._draw_seed()
+                self.noise_generator_ = torch.Generator(device).manual_seed(seed)
+                self.__dict__.pop("optimizer_", None)
         return self
 
     def snapshot(self) -> VariationalNet:

@@ -1066,8 +1066,14 @@ class WiSEALETransformer(
         return next(self.net_.module_.parameters()).dtype
 
     def _ready_net(self) -> VariationalNet:
-        """The net, on the device that is asked for now: an estimator may have been moved."""
-        return self.net_.to(find_device(self.device, self.precision))
+        """The net, on the device that is asked for now: an estimator may have been moved.
+
+        Of GPUs without a number each thread has its own: the net stays on the one where it is.
+        """
+        device = find_device(self.device, self.precision)
+        if ":" in self.device or torch.device(self.net_.device).type != device.type:
+            self.net_.to(device)
+        return self.net_
 
     def _checked(self, X: Any) -> Any:
         """X checked, but for values that are not finite."""

@@ -1,13 +1,16 @@
 """The estimator on every device there is; skipped where there is none."""
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_wine
 
-from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale import WiSEALETransformer, _transformer
+from sklearn_wiseale._net import VariationalModule
 from sklearn_wiseale.likelihoods import LIKELIHOODS
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import OBJECTIVES
@@ -94,3 +97,32 @@ def test_auto_takes_the_accelerator_that_is_there():
     if torch.cuda.is_available():
         expected = "cuda"
     assert torch.device(reducer(device="auto").fit(X).net_.device).type == expected
+
+
+# several threads ----------------------------------------------------------------------------------
+
+
+def test_threads_move_an_estimator_once(monkeypatch):
+    model, same = reducer(device="cpu").fit(X), reducer(device="cpu").fit(X)
+    moving = VariationalModule.to
+
+    def slowly(module, device):
+        time.sleep(0.02)
+        return moving(module, device)
+
+    monkeypatch.setattr(VariationalModule, "to", slowly)
+    codes = same.set_params(device="cpu:0").transform(X)
+    model.set_params(device="cpu:0")  # the CPU as well, and to torch another device
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(model.transform, [X] * 8):
+            np.testing.assert_array_equal(found, codes)
+    draws = [m.net_.order_generator_.get_state() for m in (model, same)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_threads_with_another_current_gpu_leave_an_estimator_where_it_is(device, monkeypatch):
+    model = reducer().fit(X).set_params(device=device)
+    monkeypatch.setattr(_transformer, "find_device", lambda *_: torch.device("cuda", 0))
+    model.net_.device = "cuda:1"
+    assert model._ready_net().device == "cuda:1"

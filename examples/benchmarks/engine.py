@@ -39,15 +39,15 @@ RESULT = Path(__file__).parent / "results" / "engine.csv"
 FIELDS = ["part", "quantity", "ours", "other", "unit", "ratio"]
 
 
-def write(part, quantity, ours, other, unit, ratio):
+def write(part, quantity, ours, other, unit, ratio, result=RESULT):
     """Add or replace a row."""
-    rows = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
+    rows = list(csv.DictReader(result.open())) if result.exists() else []
     new = [part, quantity, f"{ours:.4g}", f"{other:.4g}", unit, f"{ratio:.3f}"]
     row = dict(zip(FIELDS, new, strict=True))
     places = [i for i, r in enumerate(rows) if (r["part"], r["quantity"]) == (part, quantity)]
     rows[places[0] if places else len(rows) : places[0] + 1 if places else None] = [row]
-    RESULT.parent.mkdir(exist_ok=True)
-    with RESULT.open("w", newline="") as file:
+    result.parent.mkdir(exist_ok=True)
+    with result.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         writer.writerows(rows)

@@ -25,8 +25,8 @@ RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
     "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
-    "features": True, "paper_sines": False, "paper_faces": False, "paper_mnist": True,
-    "paper_frontier": True,
+    "features": True, "large": False, "paper_sines": False, "paper_faces": False,
+    "paper_mnist": True, "paper_frontier": True,
 }  # fmt: skip
 """Scripts, and whether they take ``--data``."""
 
@@ -92,7 +92,7 @@ def mnist():
 
 def engine():
     """What the engine costs beside others."""
-    rows = {(row["part"], row["quantity"]): row for row in read("engine")}
+    rows = {(row["part"], row["quantity"]): row for row in read("engine") + read("large")}
     yield "What: beside what", "ours", "the other", "ratio"
     for label, key in ENGINE.items():
         if key not in rows:
@@ -123,6 +123,12 @@ ENGINE = {
     "Memory above the import, 8 GB float32 memmap: 1 GB": ("memory", "8 GB float32 memmap"),
     "Memory above the import, 2 GB uint8 memmap: 1 GB": ("memory", "2 GB uint8 memmap"),
     "Memory above the data, CSR of 200,000 x 5,000: 1 GB": ("memory", "CSR 200,000 x 5,000, 0.5 %"),
+    "Memory above the import, ``transform`` of a 5 GB Dask array, 2 threads: 1.5 GB": (
+        "array", "transform, 5 GB, 2 threads, blocks of 128 MiB"),
+    "The same, 16 threads: 1.5 GB": ("array", "transform, 5 GB, 16 threads, blocks of 16 MiB"),
+    "Memory above the import, ``partial_fit`` of 2 GB of parquet, at the end: after a tenth": (
+        "stream", "partial_fit, 2 GB"),
+    "Beyond that, ``transform`` of the same: after a tenth": ("stream", "transform, 2 GB"),
     "Import beyond torch, scikit-learn and skorch: 0.15 s": ("size", "import"),
     "Pickle: the weights": ("size", "pickle"),
 }  # fmt: skip
