@@ -94,8 +94,8 @@ class Gradient:
         """Add derivatives by mean and variance, (n_pairs, 2 K), to the posteriors of an index."""
         k, n = self.by_mean.shape
         if ordered:
-            starts = torch.searchsorted(index, torch.arange(n))
-            pairs = torch.arange(len(index))
+            starts = torch.searchsorted(index, torch.arange(n, device=index.device))
+            pairs = torch.arange(len(index), device=index.device)
             sums = nn.functional.embedding_bag(pairs, derivatives, starts, mode="sum")
         else:
             sums = derivatives.new_zeros(n, 2 * k).index_add_(0, index, derivatives)
