@@ -151,7 +151,10 @@ class BestState(Callback):
 
     def _keep(self, net: Any) -> None:
         with net.averaged_weights():
-            self.state_ = copy.deepcopy(net.module_.state_dict())
+            self.state_ = {
+                name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+                for name, value in net.module_.state_dict().items()
+            }
 
 
 def _require_kinds(state: dict[str, Any], own: dict[str, float]) -> None:
@@ -167,7 +170,7 @@ def _require_kinds(state: dict[str, Any], own: dict[str, float]) -> None:
 def _finite(module: torch.nn.Module) -> bool:
     tensors = [value for value in module.state_dict().values() if isinstance(value, torch.Tensor)]
     sums = [tensor.sum() for tensor in tensors if tensor.is_floating_point()]
-    return bool(torch.isfinite(torch.stack([s.cpu().double() for s in sums])).all())
+    return bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all())  # one wait
 
 
 def with_defaults(callbacks: list[Any], patience: int, tol: float) -> list[Any]:

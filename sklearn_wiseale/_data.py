@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,18 +23,28 @@ __all__ = [
     "Scaling",
     "ShuffledBatches",
     "TensorScaling",
+    "ahead",
     "as_numpy",
     "chunk_length",
     "dense",
     "has_missing",
+    "resident_bytes",
 ]
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 #: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22
 #: and a row counts for at least so many, because the network's layers are as wide.
 _ROW_NUMBERS = 2**11
-#: Up to this size the scaled data set is held as one tensor for training.
+#: Up to this size the scaled data set is held as one tensor for training,
 RESIDENT_BYTES = 2**29
+#: on CUDA devices up to this share of the memory that is free: the network needs some too.
+_RESIDENT_SHARE = 0.25
+#: Devices that compute while the host reads, and how many batches it reads in advance.
+_READING_AHEAD = ("cuda",)
+_AHEAD = 2
 #: numpy has no other real dtypes of torch, such as bfloat16.
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
@@ -73,6 +86,36 @@ def has_missing(X: Any) -> bool:
     return any(
         np.isnan(numbers[start : start + step]).any() for start in range(0, len(numbers), step)
     )
+
+
+def resident_bytes(device: torch.device) -> int:
+    """Up to this size the scaled data set is held as one tensor on the device."""
+    if device.type != "cuda":
+        return RESIDENT_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return int(_RESIDENT_SHARE * (free + reserved - used))
+
+
+def ahead(make: Callable[[Given], Made], given: Iterable[Given], n: int) -> Iterator[Made]:
+    """``map(make, given)``, of which a thread makes up to n in advance.
+
+    What ``given`` yields is taken in the caller's thread. The thread ends with the iteration,
+    however that ends, once it has made what it is at.
+    """
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(1, "sklearn_wiseale_ahead") as thread:
+        context = copy_context()  # np.errstate, among others
+        try:
+            for item in given:
+                waiting.append(thread.submit(context.run, make, item))
+                if len(waiting) > n:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class Scaling(NamedTuple):
@@ -183,19 +226,40 @@ class Rows(Dataset):
         """Scaled rows of this set: (n, n_features)."""
         if self._resident is not None:
             return self._resident[rows]
+        return self._placed(*self._read(rows))
+
+    def each(self, selections: Iterable[slice | Tensor]) -> Iterator[Tensor]:
+        """``self[rows]`` of one selection after the other.
+
+        A thread reads and scales in advance for a device that computes meanwhile. What it has
+        read is checked and copied here: on the stream of all else, so that nothing is used early.
+        """
+        if self.is_resident or self.device.type not in _READING_AHEAD:
+            yield from map(self.__getitem__, selections)
+            return
+        for scaled, suspect in ahead(self._read, selections, _AHEAD):
+            yield self._placed(scaled, suspect)
+
+    def _read(self, rows: slice | Tensor) -> tuple[Tensor, np.ndarray | None]:
+        """Scaled rows in the host's memory; and themselves if they have to be looked at."""
         numbers = rows.numpy(force=True) if isinstance(rows, Tensor) else rows
         chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
         scaled = self._tensor_scaling.apply(chosen)
-        if self.unchecked and not math.isfinite(scaled.sum()):
+        suspect = chosen if self.unchecked and not math.isfinite(scaled.sum()) else None
+        return scaled.pin_memory() if self.device.type == "cuda" else scaled, suspect
+
+    def _placed(self, scaled: Tensor, suspect: np.ndarray | None) -> Tensor:
+        """What has been read, on the device; nobody waits for the copy of pinned memory."""
+        if suspect is not None:
             with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
                 assert_all_finite(
-                    chosen,
+                    suspect,
                     allow_nan=self.allow_nan,
                     estimator_name=self.unchecked,
                     input_name="X",
                 )
-            self.missing = self.missing or bool(np.isnan(chosen).any())
-        return scaled.to(self.device)
+            self.missing = self.missing or bool(np.isnan(suspect).any())
+        return scaled.to(self.device, non_blocking=self.device.type == "cuda")
 
     @cached_property
     def _tensor_scaling(self) -> TensorScaling:
@@ -209,14 +273,15 @@ class Rows(Dataset):
     def chunks(self, draws: int = 1) -> Iterator[Tensor]:
         """All rows in order, in chunks of bounded size; see :func:`chunk_length`."""
         step = chunk_length(self.X.shape[1], draws)
-        for start in range(0, len(self), step):
-            yield self[start : min(start + step, len(self))]
+        starts = range(0, len(self), step)
+        yield from self.each(slice(start, min(start + step, len(self))) for start in starts)
 
     def make_resident(self) -> Rows:
         """Hold all rows as one tensor on the device if they are few enough; return self."""
         n_features = self.X.shape[1]
         itemsize = torch.finfo(self.dtype).bits // 8
-        if self._resident is None and len(self) * n_features * itemsize <= RESIDENT_BYTES:
+        size = len(self) * n_features * itemsize
+        if self._resident is None and size <= resident_bytes(self.device):
             held = torch.empty(len(self), n_features, dtype=self.dtype, device=self.device)
             start = 0
             for chunk in self.chunks():
@@ -257,8 +322,7 @@ class ShuffledBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
-        on_device = order.to(self.rows.device)
-        taken = on_device if self.rows.is_resident else order  # nothing waits for the device
-        parts = zip(taken.tensor_split(len(self)), on_device.tensor_split(len(self)), strict=True)
-        for index, index_on_device in parts:
-            yield self.rows[self.ranks.own(index)], index_on_device
+        parts = taken = order.to(self.rows.device).tensor_split(len(self))
+        if not self.rows.is_resident:  # numbers are read on the CPU: nothing waits for the device
+            taken = order.tensor_split(len(self))
+        yield from zip(self.rows.each(map(self.ranks.own, taken)), parts, strict=True)

@@ -306,14 +306,14 @@ class VariationalNet(NeuralNet):
 
     def _training_pass(self, batches: ShuffledBatches) -> list[float]:
         """One step for each batch; means of the terms over all rows."""
-        sums: Any = 0.0
+        sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
         begin, end = self._is_heard("on_batch_begin"), self._is_heard("on_batch_end")
         self.hears_gradients_ = self._is_heard("on_grad_computed")
         for batch in batches:
             if begin:
                 self.notify("on_batch_begin", batch=batch, training=True)
             terms = self.train_step(batch)
-            sums = sums + torch.stack(terms).detach() * len(batch[1])
+            sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
             if end:
                 self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
         if self.ranks_.size > 1:  # each has its part of the one term, and the whole of the other
@@ -338,8 +338,8 @@ class VariationalNet(NeuralNet):
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        for average, weight in zip(self.average_ or (), self.module_.parameters(), strict=True):
-            average.lerp_(weight, _AVERAGE_RATE)
+        assert self.average_ is not None
+        torch._foreach_lerp_(self.average_, [*self.module_.parameters()], _AVERAGE_RATE)
 
     def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
         """One optimiser step."""
@@ -386,7 +386,9 @@ class VariationalNet(NeuralNet):
         reconstruction = -module.likelihood.log_prob(x, output, observed).mean()
         if ranks.size > 1:
             reconstruction = share * reconstruction
-        batch = Batch(index + self.first_row_, self.n_samples_, True, self.noise_generator_)
+        if self.first_row_:
+            index = index + self.first_row_
+        batch = Batch(index, self.n_samples_, True, self.noise_generator_)
         return Terms(reconstruction, self.criterion_(posterior, z, batch))
 
     @torch.no_grad()

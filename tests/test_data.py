@@ -1,6 +1,9 @@
 """Laws of the batches: every row once, whatever holds the rows."""
 
 import math
+import threading
+import warnings
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -8,7 +11,15 @@ import torch
 from scipy import sparse
 
 from sklearn_wiseale import _data
-from sklearn_wiseale._data import Rows, Scaling, ShuffledBatches, chunk_length, dense
+from sklearn_wiseale._data import (
+    Rows,
+    Scaling,
+    ShuffledBatches,
+    ahead,
+    chunk_length,
+    dense,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 SCALING = Scaling(np.array([1.0, -2.0, 0.0]), np.array([0.5, 3.0, 10.0]))
@@ -45,6 +56,12 @@ def holder(request, tmp_path):
         return np.load(tmp_path / "X.npy", mmap_mode="r")
 
     return HOLDERS.get(request.param, memory_map)
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "ahead"])
+def reading(request, monkeypatch):
+    """Whether rows are read in advance, as they are for a GPU."""
+    monkeypatch.setattr(_data, "_READING_AHEAD", ("cpu",) if request.param else ())
 
 
 def rows_of(X, index=None, dtype=torch.float64):
@@ -110,14 +127,25 @@ def test_rows_that_need_no_scaling_are_copies(kind):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sparse_rows", [False, True])
+@pytest.mark.usefixtures("reading")
 def test_rows_that_nobody_checked_are_checked_when_taken(monkeypatch, value, sparse_rows):
     monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 12)
     X = counts(50).astype(np.float32)
     X[40, 1] = value
     X = sparse.csr_matrix(X) if sparse_rows else X
-    rows = Rows(X, SCALING, torch.float32, CPU, unchecked="Someone")
+    rows, taken = Rows(X, SCALING, torch.float32, CPU, unchecked="Someone"), []
     with pytest.raises(ValueError, match=r"Input X contains .*\n?"):
-        list(rows.chunks())
+        taken.extend(rows.chunks())
+    assert len(torch.cat(taken)) == 40
+
+
+@pytest.mark.usefixtures("reading")
+def test_rows_are_known_to_have_missing_values_once_one_is_taken(monkeypatch):
+    monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 12)
+    X = counts(50)
+    X[40, 1] = np.nan
+    rows = Rows(X, SCALING, torch.float64, CPU, unchecked="Someone", allow_nan=True)
+    assert [rows.missing for _ in rows.chunks()] == [False] * 40 + [True] * 10
 
 
 def test_large_rows_are_not_taken_for_infinite():
@@ -171,6 +199,14 @@ def test_only_few_rows_are_held_as_one_tensor(monkeypatch, extra):
     assert torch.equal(rows[slice(None)], before) == (extra == 0)
 
 
+def test_more_is_held_where_a_device_has_more_memory(monkeypatch):
+    assert resident_bytes(CPU) == resident_bytes(torch.device("mps")) == _data.RESIDENT_BYTES
+    figures = {"mem_get_info": (10**9, 10**11), "memory_reserved": 5000, "memory_allocated": 1000}
+    for name, figure in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, figure=figure: figure)
+    assert resident_bytes(torch.device("cuda", 1)) == (10**9 + 4000) // 4
+
+
 def test_made_resident_chunk_by_chunk_the_rows_are_the_same(monkeypatch):
     expected = rows_of(counts(10))[slice(None)]
     monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 12)
@@ -201,6 +237,7 @@ def test_rows_of_a_batch_are_those_of_its_index(holder, index):
         assert torch.equal(x, everything[chosen])
 
 
+@pytest.mark.usefixtures("reading")
 def test_batches_do_not_depend_on_what_holds_the_rows(holder):
     expected = batches_of(rows_of(counts(23)), 5)
     held = batches_of(rows_of(holder(counts(23))), 5)
@@ -235,6 +272,93 @@ def test_every_row_is_as_likely_in_every_batch():
     torch.testing.assert_close(
         share, torch.full((6,), 1 / 3), rtol=0, atol=4.5 * math.sqrt(2 / 9 / 3000)
     )
+
+
+# reading ahead --------------------------------------------------------------------------------
+
+
+def helpers():
+    return [thread for thread in threading.enumerate() if "ahead" in thread.name]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_what_is_made_in_advance_comes_in_order_and_is_never_more_than_said(n):
+    made, threads = [], set()
+
+    def given():
+        for number in range(20):
+            threads.add(threading.current_thread())
+            yield number
+
+    def make(number):
+        made.append(number)
+        assert threading.current_thread() not in threads
+        return -number
+
+    for taken, result in enumerate(ahead(make, given(), n)):
+        assert result == -taken
+        assert len(made) <= taken + 1 + n
+    assert taken == 19
+    assert threads == {threading.current_thread()}
+    assert not helpers()
+
+
+def test_the_next_is_made_while_nobody_asks():
+    done = [threading.Event() for _ in range(4)]
+    results = ahead(lambda number: done[number].set(), range(4), 2)
+    next(results)
+    assert done[1].wait(10)
+    assert done[2].wait(10)
+    results.close()
+    assert not done[3].is_set()
+
+
+def test_an_error_comes_at_its_turn_with_where_it_came_from():
+    def faulty(number):
+        return 1 / (number - 3)
+
+    results, taken = ahead(faulty, range(10), 2), []
+    with pytest.raises(ZeroDivisionError) as caught:
+        taken.extend(results)
+    assert len(taken) == 3
+    assert caught.traceback[-1].name == "faulty"
+    assert not helpers()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, None])
+def test_whoever_stops_early_leaves_no_thread(error):
+    def use():
+        for number in ahead(abs, range(100), 2):
+            if number == 3 and error:
+                raise error
+            if number == 3:
+                return
+
+    with pytest.raises(error) if error else warnings.catch_warnings():
+        use()
+    assert not helpers()
+
+
+def test_an_error_of_what_is_given_comes_through():
+    def given():
+        yield 1
+        raise OSError("of the index")
+
+    with pytest.raises(OSError, match="of the index"):
+        list(ahead(abs, given(), 2))
+    assert not helpers()
+
+
+def test_context_and_warnings_are_those_of_the_caller():
+    level = ContextVar("level", default=0)
+
+    def make(number):
+        warnings.warn(f"at {number}", UserWarning, stacklevel=2)
+        return level.get()
+
+    level.set(7)
+    with pytest.warns(UserWarning, match="at 2"):
+        assert list(ahead(make, [2], 1)) == [7]
 
 
 # scaling --------------------------------------------------------------------------------------

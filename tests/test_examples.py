@@ -1,10 +1,13 @@
 """The scripts behind the figures: the smallest runs, and tables are what the results say."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
@@ -28,6 +31,53 @@ def test_quick_run_of_a_study_ends_well(script):
     done = run(script, "--quick")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "mse" in done.stdout.lower()
+
+
+@pytest.mark.long
+def test_quick_run_on_a_device_ends_well_and_goes_on(tmp_path):
+    command = ["gpu.py", "--quick", "--device", "cpu", "--out", tmp_path / "codes"]
+    command += ["--results", tmp_path / "gpu.csv"]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (tmp_path / "gpu.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert {row["part"] for row in rows} == {"epoch", "overlap", "transform", "codes"}
+    assert all(float(row["ratio"]) < 1 for row in rows if row["part"] == "codes")
+    again = run(*command, "--part", "epoch", "overlap", "transform", "codes")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout == ""
+    assert (tmp_path / "gpu.csv").read_text() == text
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is handed to a device."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_epoch_has_hardly_more_operations_than_one_by_hand(monkeypatch):
+    """Small steps on a GPU take as long as it takes to hand over their operations."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import engine
+
+    X = engine.table(2000, 20)
+
+    def of_an_epoch(train, X):
+        numbers = []
+        for n_epochs in (1, 2):
+            with Operations() as operations:
+                train(X, 4, (16, 8), 50, n_epochs)
+            numbers.append(operations.number)
+        return numbers[1] - numbers[0]
+
+    ours = of_an_epoch(engine.ours, X)
+    by_hand = of_an_epoch(engine.train_by_hand, torch.from_numpy(X))
+    assert by_hand > 1000
+    assert ours <= 1.06 * by_hand
 
 
 def test_tables_of_readme_and_documentation_are_those_of_the_results(monkeypatch):

@@ -108,7 +108,7 @@ INSIDE = {
         "objectives._overlap",
         "objectives._sliced",
     },
-    "objectives._bank": set(),
+    "objectives._bank": {"objectives._sides"},
     "objectives._base": {"_arguments", "_parts"},
     "objectives._baselines": {"_arguments", "objectives._base"},
     "objectives._overlap": {"objectives._pairs", "objectives._sides", "objectives._tiles"},

@@ -427,6 +427,18 @@ def test_autocast_changes_nothing(path, case, dtype):
 
 
 @each_path
+@each_case
+def test_default_device_of_torch_does_not_matter(path, case):
+    def elsewhere(*tensors):
+        with torch.device("meta"):
+            return log_mean_overlap(*tensors)
+
+    tensors, n_free = arguments(case, wide, 20, 8)
+    found = value_and_gradients(elsewhere, tensors, n_free)
+    assert_agree(found, expected(case, wide, 20, 8), 8)
+
+
+@each_path
 def test_weights_take_the_precision_of_the_rows(path):
     tensors, n_free = arguments("weights", overlapping, 9, 6)
     *rest, log_weights = tensors

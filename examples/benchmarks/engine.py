@@ -39,16 +39,17 @@ RESULT = Path(__file__).parent / "results" / "engine.csv"
 FIELDS = ["part", "quantity", "ours", "other", "unit", "ratio"]
 
 
-def write(part, quantity, ours, other, unit, ratio, result=RESULT):
+def write(part, quantity, ours, other, unit, ratio, *, file=RESULT, **where):
     """Add or replace a row."""
-    rows = list(csv.DictReader(result.open())) if result.exists() else []
+    rows = list(csv.DictReader(file.open())) if file.exists() else []
     new = [part, quantity, f"{ours:.4g}", f"{other:.4g}", unit, f"{ratio:.3f}"]
-    row = dict(zip(FIELDS, new, strict=True))
-    places = [i for i, r in enumerate(rows) if (r["part"], r["quantity"]) == (part, quantity)]
+    row = {**where, **dict(zip(FIELDS, new, strict=True))}
+    key = [*where, "part", "quantity"]
+    places = [i for i, r in enumerate(rows) if all(r[name] == row[name] for name in key)]
     rows[places[0] if places else len(rows) : places[0] + 1 if places else None] = [row]
-    result.parent.mkdir(exist_ok=True)
-    with result.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", newline="") as target:
+        writer = csv.DictWriter(target, row)
         writer.writeheader()
         writer.writerows(rows)
     print(row, flush=True)
@@ -120,15 +121,16 @@ class HandWritten(nn.Module):
         return (nats.sum(dim=1) + kl).mean()
 
 
-def train_by_hand(X, n_components, hidden, batch_size, n_epochs):
+def train_by_hand(X, n_components, hidden, batch_size, n_epochs, on_epoch_begin=lambda: None):
     """What one would write in a script: rows in a tensor, a permutation an epoch."""
     torch.manual_seed(0)
-    model = HandWritten(X.shape[1], n_components, hidden)
+    model = HandWritten(X.shape[1], n_components, hidden).to(X.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
     n_steps, step = n_epochs * -(-len(X) // batch_size), 0
     for _ in range(n_epochs):
+        on_epoch_begin()
         total = 0.0
-        for index in torch.randperm(len(X)).split(batch_size):
+        for index in torch.randperm(len(X), device=X.device).split(batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * min(1.0, 2 - 2 * step / n_steps)
             optimizer.zero_grad()

@@ -154,7 +154,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             for row in part(Path(folder), arguments.scale):
                 if arguments.scale == 1:
-                    write(*row, row[2] / row[3], result=RESULT)
+                    write(*row, row[2] / row[3], file=RESULT)
                 else:
                     print(*row)
 

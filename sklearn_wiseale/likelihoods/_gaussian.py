@@ -89,14 +89,14 @@ class GaussianNoise(Observation):
     def log_prob(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> Tensor:
         if observed is not None:
             return super().log_prob(x, output, observed)
-        variance, squared = self.noise_variance, (x - output).square()
-        if variance.numel() == 1:  # one product a row instead of one a column
-            log_volume, factor = x.shape[1] * variance.log(), -0.5 / variance
+        variance, squared = self.noise_variance, F.mse_loss(output, x, reduction="none")
+        if variance.numel() == 1:  # one quotient a row instead of one a column
+            log_volume = x.shape[1] * variance.log()
+            quotients = torch.div(squared.sum(dim=1), variance)
         else:
-            log_volume, factor = variance.log().sum(), x.new_tensor(-0.5)
-            squared = squared / variance
+            log_volume, quotients = variance.log().sum(), (squared / variance).sum(dim=1)
         offset = -0.5 * (log_volume + x.shape[1] * math.log(2 * math.pi))
-        return torch.addcmul(offset, squared.sum(dim=1), factor)
+        return torch.add(offset, quotients, alpha=-0.5)
 
     def log_prob_entries(self, x: Tensor, output: Tensor) -> Tensor:
         log_volume = self.noise_variance.log() + math.log(2 * math.pi)

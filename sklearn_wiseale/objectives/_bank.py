@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ._sides import can_look
+
 __all__ = ["PosteriorBank"]
 
 
@@ -63,7 +65,7 @@ class PosteriorBank(nn.Module):
         On a CPU only those that are held; elsewhere the selection would wait for the device.
         """
         held = self.rows >= 0
-        if held.device.type != "cpu":
+        if not can_look(held):
             return self.lines, held.to(self.lines.dtype)
         chosen = held.nonzero()[:, 0]
         lines = self.lines if len(chosen) == self.capacity else self.lines.index_select(0, chosen)

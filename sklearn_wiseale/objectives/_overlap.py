@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ._pairs import BOUNDED_PAIRS, features_of, sum_among_and_over_pairs, sum_over_pairs
-from ._sides import Constants, Gradient, Side, log_constant, rows_of, spans
+from ._sides import Constants, Gradient, Side, can_look, log_constant, rows_of, spans
 from ._tiles import TILE_GPU, Tiles, blocks_of, sum_over_tiles, tile_size
 
 __all__ = ["log_mean_overlap", "log_mean_overlap_with_constants", "mean_row_overlap"]
@@ -228,10 +228,10 @@ class _RowOverlap(torch.autograd.Function):
         rows = Side.of(mean, log_var)
         gradient = Gradient.zeros(rows) if any(ctx.needs_input_grad[:2]) else None
         result = mean.new_full((len(mean),), -math.inf) if start is None else start.detach().clone()
-        pairs = BOUNDED_PAIRS if mean.device.type == "cpu" else TILE_GPU
+        pairs = BOUNDED_PAIRS if can_look(mean) else TILE_GPU
         length = max(1, pairs // len(constants.columns.mean))
-        few_may_matter = gradient is not None and start is not None
-        features = features_of(constants) if few_may_matter else None
+        look = gradient is not None and start is not None
+        features = features_of(constants) if look else None
         for span in spans(len(mean), length):
             block, onto = rows.part(span), gradient.part(span) if gradient else None
             weights = constants._replace(log_weights=rows_of(constants.log_weights, span))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ._sides import (
-    SPARSE_COMPONENTS,
     SPARSE_SHARE,
     Constants,
     Gradient,
     Side,
+    few_may_matter,
     log_constant,
     log_zero,
     negligible,
@@ -43,10 +43,7 @@ class _Features(NamedTuple):
 def features_of(constants: Constants) -> _Features | None:
     """Features of the columns, or None where looking for pairs would cost more than it saves."""
     columns, log_weights, _ = constants
-    n_components = columns.mean.shape[1]
-    if log_weights.dim() > 1 or n_components < SPARSE_COMPONENTS:
-        return None
-    if columns.mean.device.type != "cpu":  # to count would be to wait for a GPU
+    if log_weights.dim() > 1 or not few_may_matter(columns.mean):
         return None
     centre, var, log_var = columns.mean_t.mean(dim=1), columns.var_t, columns.var_t.log()
     mean = columns.mean_t - centre[:, None]
@@ -157,6 +154,8 @@ def sum_among_and_over_pairs(
 
     None where that would be no faster than tiles.
     """
+    if not few_may_matter(mean):
+        return None
     rows, n = Side.of(mean, log_var), len(mean)
     never = torch.full_like(mean[:, 0], -math.inf)
     all_columns = Constants(
@@ -165,8 +164,7 @@ def sum_among_and_over_pairs(
         None if constants.log_shares is None else torch.cat([never, constants.log_shares]),
     )
     features = features_of(all_columns)
-    if features is None:
-        return None
+    assert features is not None
     start = log_self - 0.5 * (log_var.sum(dim=1) + mean.shape[1] * math.log(4 * math.pi))
     result, gradient = start.clone(), Gradient.zeros(rows)
     for span in spans(n, max(1, BOUNDED_PAIRS // len(all_columns.log_weights))):

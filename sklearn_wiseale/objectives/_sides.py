@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "SPARSE_COMPONENTS",
     "SPARSE_SHARE",
     "Constants",
     "Gradient",
     "Side",
+    "can_look",
+    "few_may_matter",
     "log_constant",
     "log_zero",
     "negligible",
@@ -29,6 +30,16 @@ __all__ = [
 SPARSE_SHARE = 0.1
 #: from this number of dimensions on: with fewer, looking costs more than it saves.
 SPARSE_COMPONENTS = 5
+
+
+def can_look(like: Tensor) -> bool:
+    """Whether numbers may decide what is done next: elsewhere the host would wait for them."""
+    return like.device.type == "cpu"
+
+
+def few_may_matter(mean: Tensor) -> bool:
+    """Whether it pays to look for the pairs that matter."""
+    return mean.shape[1] >= SPARSE_COMPONENTS and can_look(mean)
 
 
 def negligible(like: Tensor) -> float:
@@ -94,8 +105,8 @@ class Gradient:
         """Add derivatives by mean and variance, (n_pairs, 2 K), to the posteriors of an index."""
         k, n = self.by_mean.shape
         if ordered:
-            starts = torch.searchsorted(index, torch.arange(n))
-            pairs = torch.arange(len(index))
+            starts = torch.searchsorted(index, torch.arange(n, device=index.device))
+            pairs = torch.arange(len(index), device=index.device)
             sums = nn.functional.embedding_bag(pairs, derivatives, starts, mode="sum")
         else:
             sums = derivatives.new_zeros(n, 2 * k).index_add_(0, index, derivatives)

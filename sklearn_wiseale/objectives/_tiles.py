@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ._sides import (
-    SPARSE_COMPONENTS,
     SPARSE_SHARE,
     Constants,
     Gradient,
     Side,
+    can_look,
+    few_may_matter,
     log_constant,
     log_zero,
     negligible,
@@ -84,8 +85,8 @@ class Tiles:
         to_columns: Gradient | None = None,
     ) -> None:
         """Add ``weight`` (G, the first scratch matrix) times the derivatives of log O."""
-        if weight.device.type == "cpu" and rows.mean.shape[1] >= SPARSE_COMPONENTS:
-            size = torch.abs(weight, out=self.matrix(1, *weight.shape))  # a GPU would be waited for
+        if few_may_matter(rows.mean):
+            size = torch.abs(weight, out=self.matrix(1, *weight.shape))
             pairs = ~(size <= self.negligible * float(size.amax()))
             if int(pairs.count_nonzero()) <= SPARSE_SHARE * weight.numel():
                 i, j = pairs.nonzero().unbind(dim=1)
@@ -108,7 +109,7 @@ class Tiles:
 
 def _factors_a_logarithm(var: Tensor, other_var: Tensor) -> int:
     """How many sums of two variances can be multiplied within the range of their dtype."""
-    if var.device.type != "cpu":  # to look would be to wait for a GPU
+    if not can_look(var):
         return 1
     info = torch.finfo(var.dtype)
     least = float(var.min()) + float(other_var.min())
@@ -120,7 +121,7 @@ def _factors_a_logarithm(var: Tensor, other_var: Tensor) -> int:
 
 
 def tile_size(like: Tensor) -> int:
-    size = TILE if like.device.type == "cpu" else TILE_GPU
+    size = TILE if can_look(like) else TILE_GPU
     return size * 4 // like.element_size()
 
 
