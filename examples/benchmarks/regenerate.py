@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
     "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
-    "features": True, "large": False, "paper_sines": False, "paper_faces": False,
+    "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
     "paper_mnist": True, "paper_frontier": True,
 }  # fmt: skip
 """Scripts, and whether they take ``--data``."""
