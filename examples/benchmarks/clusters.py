@@ -9,7 +9,8 @@ what they need.
 "differ" counts scores of splits that are not, to the last bit, those of the serial search, and
 "apart" is the largest difference.
 "sent_mb" is what this process has sent: over all of Dask's connections, so that what goes to a
-worker by the scheduler counts twice, or to Ray. Rows are written to results/clusters.csv.
+worker by the scheduler counts twice, or to Ray; not in it is X where it has been scattered or
+stored before. Rows are written to results/clusters.csv.
 
     python examples/benchmarks/clusters.py
 """
