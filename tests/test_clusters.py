@@ -145,7 +145,7 @@ def dask(tmp_path_factory):
     with (
         without_threads_set(),
         config.set({"distributed.scheduler.active-memory-manager.start": False}),
-        LocalCluster(**shape, dashboard_address=None, local_directory=folder) as cluster,
+        LocalCluster(**shape, dashboard_address=":0", local_directory=folder) as cluster,
         Client(cluster) as client,
     ):
         yield client

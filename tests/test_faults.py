@@ -21,7 +21,6 @@ from torch import nn
 import sklearn_wiseale
 from sklearn_wiseale import WiSEALETransformer, load
 from sklearn_wiseale._data import Rows
-from sklearn_wiseale._net import VariationalNet
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
@@ -245,7 +244,7 @@ def test_memory_that_is_too_small_to_go_on_is_no_damage(X, tmp_path, monkeypatch
     interrupted(estimator, X)
     (file,) = tmp_path.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(VariationalNet, "restore", full_device)
+        patch.setattr(sklearn_wiseale._transformer, "restore_training", full_device)
         with pytest.raises(MemoryError, match="Lower batch_size"):
             make(checkpoint=tmp_path).fit(X)
     assert [file] == list(tmp_path.iterdir())
