@@ -341,7 +341,7 @@ def sentences():
     yield (
         why,
         "by hand an epoch takes {} to {} per cent longer",
-        [f"{100 * (ratio - 1):.0f}" for ratio in sorted(loops)],
+        [f"{max(0, 100 * (ratio - 1)):.0f}" for ratio in sorted(loops)],
     )
     beside = (ratios["small", "20,000 x 30, skorch's loader"], ratios["pythae", "fit"])
     yield (
