@@ -39,12 +39,10 @@ RESULT = Path(__file__).parent / "results" / "engine.csv"
 FIELDS = ["part", "quantity", "ours", "other", "unit", "ratio"]
 
 
-def write(part, quantity, ours, other, unit, ratio, *, file=RESULT, **where):
-    """Add or replace a row."""
+def put(row, key, file):
+    """Add a row to a file of results, or put it in place of the one that has the same key."""
     rows = list(csv.DictReader(file.open())) if file.exists() else []
-    new = [part, quantity, f"{ours:.4g}", f"{other:.4g}", unit, f"{ratio:.3f}"]
-    row = {**where, **dict(zip(FIELDS, new, strict=True))}
-    key = [*where, "part", "quantity"]
+    row = {name: str(value) for name, value in row.items()}
     places = [i for i, r in enumerate(rows) if all(r[name] == row[name] for name in key)]
     rows[places[0] if places else len(rows) : places[0] + 1 if places else None] = [row]
     file.parent.mkdir(exist_ok=True)
@@ -53,6 +51,13 @@ def write(part, quantity, ours, other, unit, ratio, *, file=RESULT, **where):
         writer.writeheader()
         writer.writerows(rows)
     print(row, flush=True)
+
+
+def write(part, quantity, ours, other, unit, ratio, *, file=RESULT, **where):
+    """Put a row of FIELDS, and of where it was measured."""
+    new = [part, quantity, f"{ours:.4g}", f"{other:.4g}", unit, f"{ratio:.3f}"]
+    row = {**where, **dict(zip(FIELDS, new, strict=True))}
+    put(row, [*where, "part", "quantity"], file)
 
 
 def seconds(function, *arguments):

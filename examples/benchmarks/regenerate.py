@@ -355,6 +355,25 @@ def sentences():
         "which shows beside an encoder of one small layer ({} to {})",
         [f"{ratio:.2f}" for ratio in sorted(small)],
     )
+    found = {(row["part"], row["quantity"], row["value"]): row for row in read("scaling")}
+    two = "2 processes, 1 thread each"
+    step, exchanged, took = (
+        float(found[key]["figure"])
+        for key in (
+            ("growth, ELBO", "batch", "1024"),
+            ("ranks", two, "exchanged a step"),
+            ("ranks", two, "sum of gradients"),
+        )
+    )
+    speed = 6 * exchanged / 4 * 1024 / step / 2  # 1e9 operations a second and core, of two
+    rate = exchanged / took  # GB a second
+    yield (
+        ROOT / "docs/scaling.rst",
+        "By gloo, two processes sum {} MB of gradients in {} ms: B is {} GB/s, and the rows of "
+        "each process have to be many more than {}. With 128",
+        [f"{exchanged:.1f}", f"{took:.1f}", f"{rate:.2f}", f"{2 * speed / (3 * rate):.0f}"],
+    )
+    yield ROOT / "docs/scaling.rst", "a core here has F = {} ·", [f"{speed:.0f}"]
     rows, gains = read("small_tables"), {True: [], False: []}
     for data, k in itertools.product(("wine", "breast_cancer", "diabetes", "digits"), (2, 8)):
         ours, pca = (mean(rows, m, data=data, n_components=k) for m in ("wiseale", "pca"))

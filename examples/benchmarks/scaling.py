@@ -13,7 +13,6 @@ takes beyond the ELBO, whose own divergence is next to nothing. Rows go to resul
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -24,11 +23,12 @@ from statistics import median
 
 import numpy as np
 import torch
-from engine import alternate, epochs_of, seconds
+from engine import alternate, epochs_of, put, seconds
 from mnist import load
 from torch import distributed
 
 from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale._ranks import Ranks
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
@@ -46,18 +46,10 @@ N_ROWS = 20_000
 SEEDS = (0, 1, 2)
 
 
-def write(rows):
+def write(*rows):
     """Add or replace rows."""
-    kept = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
-    table = {tuple(row[name] for name in FIELDS[:3]): row for row in kept}
     for values in rows:
-        row = dict(zip(FIELDS, map(str, values), strict=True))
-        table[tuple(row[name] for name in FIELDS[:3])] = row
-        print(row, flush=True)
-    with RESULT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(table.values())
+        put(dict(zip(FIELDS, values, strict=True)), FIELDS[:3], RESULT)
 
 
 def rows_of(X, n_columns):
@@ -109,26 +101,33 @@ def growth(X, n, varied):
         elbo, ours = (median(long - short) / n_steps * 1e3 for long, short in of)
         divergence = median((of[1, 0] - of[1, 1]) - (of[0, 0] - of[0, 1])) / n_steps * 1e3
         write(
-            [
-                ("growth", name, value, f"{ours:.3g}", "ms a step"),
-                ("growth, ELBO", name, value, f"{elbo:.3g}", "ms a step"),
-                ("growth, divergence", name, value, f"{divergence:.3g}", "ms a step"),
-            ]
+            ("growth", name, value, f"{ours:.3g}", "ms a step"),
+            ("growth, ELBO", name, value, f"{elbo:.3g}", "ms a step"),
+            ("growth, divergence", name, value, f"{divergence:.3g}", "ms a step"),
         )
 
 
 # several processes ----------------------------------------------------------------------------
 
 
-def exchanged(counts):
-    """Count the bytes that this process hands to the group."""
-    reduce = distributed.all_reduce
+def measure_exchange(counts, took):
+    """Note the bytes that this process hands to the group, and the seconds of summing gradients."""
+    reduce, sum_gradients = distributed.all_reduce, Ranks.sum_gradients
 
     def counted(tensor, *args, **kwargs):
         counts.append(tensor.numel() * tensor.element_size())
         return reduce(tensor, *args, **kwargs)
 
-    distributed.all_reduce = counted
+    def timed(*args):
+        distributed.barrier()  # else it is the wait for another process, too
+        took.append(seconds(sum_gradients, *args))
+
+    distributed.all_reduce, Ranks.sum_gradients = counted, timed
+
+    def stop():
+        distributed.all_reduce, Ranks.sum_gradients = reduce, sum_gradients
+
+    return stop
 
 
 def fit_here(path, task):
@@ -137,18 +136,21 @@ def fit_here(path, task):
         X, test = file["X"], file["test"]
     torch.set_num_threads(task["threads"])
     size = int(os.environ.get("WORLD_SIZE", 1))
-    counts = []
+    counts, took, stop = [], [], None
     if size > 1:
         distributed.init_process_group("gloo")
-        exchanged(counts)
+        stop = measure_exchange(counts, took)
     setting = {**BASE, "batch": BASE["batch"] // size}
     model = model_for(setting, WiSEALE(), 2, task["seed"])
     model.fit(X)
     error = np.mean((model.inverse_transform(model.transform(test)) - test) ** 2)
-    n_bytes = sum(counts)
+    if stop:
+        stop()
     long, short = (seconds(model_for(setting, WiSEALE(), e, task["seed"]).fit, X) for e in (3, 1))
     n_steps = 2 * -(-len(X) // BASE["batch"])
-    found = {"error": float(error), "epoch": (long - short) / 2, "bytes": n_bytes / n_steps}
+    found = {"error": float(error), "epoch": (long - short) / 2}
+    if size > 1:
+        found |= {"bytes": sum(counts) / n_steps, "sum": median(took)}
     if size > 1:
         first = distributed.get_rank() == 0
         distributed.destroy_process_group()
@@ -188,9 +190,10 @@ def ranks(X, test, n):
         epoch = median(of["epoch"] for of in results)
         rows.append(("ranks", kind, "epoch", f"{epoch:.3g}", "s"))
         if "2 processes" in kind:
-            n_bytes = results[0]["bytes"]
+            n_bytes, sums = results[0]["bytes"], median(of["sum"] for of in results)
             rows.append(("ranks", kind, "exchanged a step", f"{n_bytes / 1e6:.3f}", "MB a process"))
-        write(rows)
+            rows.append(("ranks", kind, "sum of gradients", f"{sums * 1e3:.3g}", "ms a step"))
+        write(*rows)
 
 
 def main():

@@ -121,6 +121,7 @@ def _factors_a_logarithm(var: Tensor, other_var: Tensor) -> int:
 
 
 def tile_size(like: Tensor) -> int:
+    """Pairs in a tile of that dtype, on that device."""
     size = TILE if can_look(like) else TILE_GPU
     return size * 4 // like.element_size()
 
