@@ -49,6 +49,23 @@ def test_quick_run_on_a_device_ends_well_and_goes_on(tmp_path):
     assert (tmp_path / "gpu.csv").read_text() == text
 
 
+@pytest.mark.long
+def test_quick_run_of_the_speed_of_fits_ends_well_and_goes_on(tmp_path):
+    command = ["speed.py", "--quick", "--results", tmp_path]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    texts = {file.stem.removeprefix("speed_"): file.read_text() for file in tmp_path.iterdir()}
+    parts = {"fits", "epoch", "rows", "search", "few", "ends", "wide", "imports"}
+    assert set(texts) == parts
+    rows = list(csv.DictReader(texts["fits"].splitlines()))
+    assert {"ours", "kernel_pca", "mlp", "pca"} == {row["method"] for row in rows}
+    assert all(float(row["cpu"]) > 0 and 0 < float(row["r2"]) < 1 for row in rows)
+    again = run(*command)
+    assert again.returncode == 0, again.stderr[-2000:]
+    for part, text in texts.items():
+        assert (tmp_path / f"speed_{part}.csv").read_text() == text
+
+
 class Operations(TorchDispatchMode):
     """Counts what is handed to a device."""
 

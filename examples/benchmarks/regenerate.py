@@ -26,7 +26,7 @@ SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
     "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
     "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
-    "paper_mnist": True, "paper_frontier": True,
+    "paper_mnist": True, "paper_frontier": True, "speed": True,
 }  # fmt: skip
 """Scripts, and whether they take ``--data``."""
 
@@ -281,6 +281,44 @@ def scaling_ranks():
         yield kind, *errors, found["epoch"], exchanged and f"{float(exchanged):.2f}"
 
 
+def speed():
+    """The default fit on tables of many kinds, by their size."""
+    names = {"ours": "WiSE-ALE", "umap": "UMAP", "umap_seeded": "UMAP, seeded",
+             "kernel_pca": "kernel PCA", "mlp": "MLPRegressor"}  # fmt: skip
+    found = {}
+    for row in read("speed_fits"):
+        if (row["set"], row["n_components"], row["threads"]) == ("tune", "2", ""):
+            found.setdefault((row["table"], row["method"]), []).append(row)
+    rows = {table: int(some[0]["rows"]) for (table, _), some in found.items()}
+
+    def middle(table, method, name):
+        return float(np.median([float(row[name]) for row in found[table, method]]))
+
+    yield (
+        "Training rows", "Tables", *(f"{name}, s" for name in names.values()),
+        "R² beyond PCA", "of kernel PCA", "of MLPRegressor",
+    )  # fmt: skip
+    for low, high in ((0, 250), (250, 1000), (1000, 3000), (3000, np.inf)):
+        tables = [table for table, n in rows.items() if low < n <= high]
+        if not tables:
+            continue
+        # of a method only where it was measured on each table of the group
+        whole = {method for method in [*names, "pca"] if all((t, method) in found for t in tables)}
+        times, gains = [], []
+        for method in names:
+            cpu, wall = (
+                sum(middle(table, method, name) for table in tables) if method in whole else np.nan
+                for name in ("cpu", "wall")
+            )
+            times.append(f"{cpu:.3g} ({wall:.3g})" if method in whole else "")
+            if "umap" not in method:
+                known = tables if {method, "pca"} <= whole else []
+                gain = [middle(t, method, "r2") - middle(t, "pca", "r2") for t in known]
+                gains.append(f"{np.mean(gain):+.3f}" if gain else "")
+        label = f"{low + 1:,} to {high:,}" if low and high < np.inf else f"up to {high}"
+        yield label if high < np.inf else f"over {low:,}", str(len(tables)), *times, *gains
+
+
 def percent(ratio):
     """A ratio as a change."""
     return f"{100 * (float(ratio) - 1):+.0f} %"
@@ -289,7 +327,7 @@ def percent(ratio):
 TABLES = (
     small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
     paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
-    scaling_ranks,
+    scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
 )  # fmt: skip
 
 

