@@ -160,7 +160,9 @@ class Bench:
         if method not in self.workers:
             self.start(method)
         if (method, is_sparse) not in self.warmed:
-            self.tell(method, "warm", n_components=2, is_sparse=is_sparse)
+            found = self.tell(method, "warm", n_components=2, is_sparse=is_sparse)
+            if "error" in found:
+                return found
             self.warmed.add((method, is_sparse))
         params = {"max_epochs": 2} if self.quick and ask != "score" else {}
         params = params if method in ("ours", "before") else {}

@@ -105,7 +105,7 @@ def fit(method, path, n_components, **params):
     """
     model = METHODS[method](n_components, **params)
     if path.endswith(".csr.npz"):
-        return timed(train, model, method, sparse.load_npz(path))
+        return timed(train, model, method, sparse.csr_matrix(sparse.load_npz(path)))  # for umap
     with np.load(path) as file:
         X, test = file["train"], file.get("test")
     unit = StandardScaler().fit(X)
