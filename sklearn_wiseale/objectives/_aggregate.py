@@ -33,12 +33,14 @@ from torch import Tensor, nn
 from .._arguments import Interval
 from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
+from ._drawn import drawn_overlap_and_gradient
+from ._gradient import with_gradient
 from ._overlap import (
     log_mean_overlap,
     log_mean_overlap_with_constants,
     mean_row_overlap,
 )
-from ._sliced import random_basis, sliced_kl
+from ._sliced import random_basis, sliced_kl, sliced_kl_and_gradient
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
@@ -50,6 +52,10 @@ _BLENDED = 0.25, 1.0
 # that of "sliced", a part of D: reconstruction weighs D times a logarithm of its error
 _SLICED = 0.04, 25.0
 _AUTO_WIDTH = 4096
+#: Rows of a batch that are drawn for "jensen" in "blend", where width is "auto";
+_DRAWN = 32
+#: fewer where their pair-dimensions are more than this, many more where rows are judged.
+_DRAWN_NUMBERS, _JUDGED_NUMBERS = 2**17, 2**20
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
@@ -139,7 +145,7 @@ class AggregateKL(nn.Module):
     by N over the width, and their noise with them.
     """
 
-    def __init__(self, shares: dict[str, float], weight: float, width: int) -> None:
+    def __init__(self, shares: dict[str, float], weight: float, width: int | None) -> None:
         super().__init__()
         self.shares = shares
         self.weight = weight
@@ -169,6 +175,8 @@ class AggregateKL(nn.Module):
         basis = None
         if "sliced" in self.shares:
             basis = random_basis(z, batch.generator)
+        if self.width is None:
+            return self._drawn_kl(posterior, z, batch, basis)
         if not batch.training or batch.rows is None or self.width <= len(z):
             values = (
                 share * aggregate_kl_bound(posterior, bound, z, basis)
@@ -186,6 +194,34 @@ class AggregateKL(nn.Module):
             log_norm = log_norm + rows
         bank.remember(batch.rows, torch.cat([*posterior, z, log_norm[:, None]], dim=1))
         return self.weight * divergence
+
+    def _drawn_kl(
+        self, posterior: Posterior, z: Tensor, batch: Batch, basis: Tensor | None
+    ) -> Tensor:
+        """Divergence of the aggregate of the batch, "jensen" over some of its rows."""
+        mean, log_var = (part.detach() for part in posterior)
+        n, k = mean.shape
+        value = z.new_zeros(())
+        by_mean = by_log_var = by_z = None
+        if "jensen" in self.shares:
+            share = self.weight * self.shares["jensen"]
+            rows: slice | Tensor = slice(0, max(1, min(n, _DRAWN, _DRAWN_NUMBERS // (n * k))))
+            if not batch.training:  # which come in an order of their own
+                order = torch.randperm(n, generator=batch.generator, device=mean.device)
+                rows = order[: max(_DRAWN, _JUDGED_NUMBERS // (n * k))]
+            overlap, by_mean, by_log_var = drawn_overlap_and_gradient(mean, log_var, rows)
+            value = share * (overlap + cross_entropy(Posterior(mean, log_var)))
+            by_mean = by_mean.add(mean, alpha=1 / n).mul_(share)
+            by_log_var = by_log_var.add(log_var.exp(), alpha=0.5 / n).mul_(share)
+        if "sliced" in self.shares:
+            assert basis is not None
+            share = self.weight * self.shares["sliced"]
+            sliced, by_z = sliced_kl_and_gradient(z.detach(), basis)
+            value = value + share * sliced
+            by_z = by_z.mul_(share)
+        parts = [(posterior.mean, by_mean), (posterior.log_var, by_log_var), (z, by_z)]
+        inputs, gradients = zip(*((x, g) for x, g in parts if g is not None), strict=True)
+        return with_gradient(value, inputs, gradients)
 
     def _bank_for(self, posterior: Posterior, z: Tensor, n_samples: int) -> PosteriorBank:
         """The bank, made anew where data, codes or device ask for another."""
@@ -436,5 +472,8 @@ class WiSEALE(Objective):
                 share = float(self.sliced_share)
             shares = {"jensen": 1.0 - share, "sliced": share}
             shares = {bound: share for bound, share in shares.items() if share}
-        width = _AUTO_WIDTH if self.width == "auto" else int(self.width)
+        if self.width != "auto":
+            width: int | None = int(self.width)
+        else:
+            width = None if self.bound == "blend" else _AUTO_WIDTH
         return AggregateKL(shares, weight, width)

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ._gradient import with_gradient
 from ._pairs import BOUNDED_PAIRS, features_of, sum_among_and_over_pairs, sum_over_pairs
 from ._sides import Constants, Gradient, Side, can_look, log_constant, rows_of, spans
 from ._tiles import TILE_GPU, Tiles, blocks_of, sum_over_tiles, tile_size
@@ -194,7 +195,8 @@ def mean_row_overlap(
     )
     if by_pairs is not None:
         rows, *gradients = by_pairs
-        return _WithGradient.apply(mean, log_var, rows.mean(), *gradients), rows
+        gradients = [gradient / len(mean) for gradient in gradients]
+        return with_gradient(rows.mean(), (mean, log_var), gradients), rows
     within = log_others.repeat(len(mean), len(mean))
     within.diagonal().fill_(log_self)
     values = log_mean_overlap(mean, log_var, log_weights=within)
@@ -254,26 +256,6 @@ class _RowOverlap(torch.autograd.Function):
             return None, None, by_start, None
         column = grad[:, None]
         return column * by_mean, column * by_log_var, by_start, None
-
-
-class _WithGradient(torch.autograd.Function):
-    """A mean over rows, with given gradients of the sum."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, mean: Tensor, log_var: Tensor, value: Tensor, by_mean: Tensor, by_log_var: Tensor
-    ) -> Tensor:
-        """The value."""
-        ctx.save_for_backward(by_mean, by_log_var)
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By mean and log-variance."""
-        by_mean, by_log_var = ctx.saved_tensors
-        grad = grad / len(by_mean)
-        return grad * by_mean, grad * by_log_var, None, None, None
 
 
 class _Overlap(torch.autograd.Function):

@@ -26,7 +26,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["random_basis", "sliced_kl"]
+from ._gradient import with_gradient
+
+__all__ = ["random_basis", "sliced_kl", "sliced_kl_and_gradient"]
 
 _BLUR = 0.25  # standard deviation; the prior's is 1
 _STEP = 0.125
@@ -47,31 +49,33 @@ def _grid(dtype: torch.dtype, device: torch.device) -> _Grid:
     blur = torch.softmax(-0.5 * ((points[:, None] - points) / _BLUR).square(), dim=1)
     fine = torch.linspace(-_END, _END, 128 * n + 1, dtype=torch.float64, device="cpu")
     mass = torch.softmax(-0.5 * fine.square(), dim=0)
-    counts = _counts(fine[:, None] / _STEP, mass)
+    counts = _Places.of(fine[:, None] / _STEP).counts(mass)
     return _Grid(blur.to(device, dtype), (counts @ blur)[0].log().to(device, dtype))
 
 
-def _counts(steps: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mass on each grid point, (K, g), of draws (n, K) in steps from the middle of the grid.
+class _Places(NamedTuple):
+    """Where draws are on the grid: (K, n) each."""
 
-    A draw is shared by its two neighbours, in proportion to its nearness; as a function of the
-    draw this is linear between points. Beyond the ends it keeps the slope that it has there.
-    """
-    n_intervals = round(2 * _END / _STEP)
-    place = steps.T + n_intervals / 2  # (K, n)
-    left = place.detach().floor().clamp(0, n_intervals - 1)
-    right_share = place - left
-    right_share = right_share + (right_share.clamp(0, 1) - right_share).detach()
-    both = torch.stack([1 - right_share, right_share])
-    if weights is not None:
-        both = both * weights
-    n_points = n_intervals + 1
-    offset = n_points * torch.arange(len(place), device=place.device)
-    index = left.nan_to_num().long() + offset[:, None]  # NaN keeps a place, and stays NaN
-    mass = both.new_zeros(len(place) * n_points)
-    mass = mass.index_add(0, index.flatten(), both[0].flatten())
-    mass = mass.index_add(0, index.flatten() + 1, both[1].flatten())
-    return mass.view(len(place), n_points)
+    left: Tensor  # number of the grid point to the left
+    right_share: Tensor  # of the one to the right; from 0 to 1
+
+    @classmethod
+    def of(cls, steps: Tensor) -> _Places:
+        """Of draws (n, K) in steps from the middle of the grid."""
+        n_intervals = round(2 * _END / _STEP)
+        place = steps.T + n_intervals / 2
+        left = place.floor().clamp_(0, n_intervals - 1)
+        right_share = place.sub_(left).clamp_(0, 1)
+        return cls(left.nan_to_num_().long(), right_share)  # NaN keeps a place, and stays NaN
+
+    def counts(self, weights: Tensor | None = None) -> Tensor:
+        """Mass on each grid point, (K, g): a draw is shared by its two neighbours."""
+        right = self.right_share
+        left = 1 - right
+        if weights is not None:
+            right, left = right * weights, left * weights
+        mass = right.new_zeros(len(right), round(2 * _END / _STEP) + 1)
+        return mass.scatter_add_(1, self.left, left).scatter_add_(1, self.left + 1, right)
 
 
 def random_basis(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -105,13 +109,33 @@ def sliced_kl(
     -------
     Tensor, scalar
     """
+    value, gradient = sliced_kl_and_gradient(z.detach(), basis, known_z, held)
+    return with_gradient(value, [z], [gradient])
+
+
+@torch.no_grad()
+def sliced_kl_and_gradient(
+    z: Tensor, basis: Tensor, known_z: Tensor | None = None, held: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Value of :func:`sliced_kl` and its gradient by z, of the shape of z.
+
+    Between grid points, the divergence is linear in the place of a draw as far as the counts
+    go: its slope there is the difference of the derivatives by the two counts. Beyond the ends,
+    a draw keeps the slope of the last interval.
+    """
     blur, log_prior = _grid(z.dtype, z.device)
-    counts = _counts(z @ basis / _STEP)
+    places = _Places.of(z @ basis / _STEP)
+    counts = places.counts()
     n_columns: Tensor | int = len(z)
     if known_z is not None and held is not None:
-        counts = counts + _counts(known_z @ basis / _STEP, held)
+        counts += _Places.of(known_z @ basis / _STEP).counts(held)
         n_columns = len(z) + held.sum()
     marginals = counts @ blur / n_columns
     tiny = torch.finfo(z.dtype).tiny  # where nothing is, the gradient must not be infinite
-    kl = (marginals * (marginals.clamp(min=tiny).log() - log_prior)).sum()
-    return kl.detach() + n_columns / len(z) * (kl - kl.detach())
+    log_ratio = marginals.clamp(min=tiny).log_() - log_prior
+    by_counts = log_ratio @ blur.T
+    slope = by_counts.diff(dim=1).gather(1, places.left)
+    gradient = (slope / (len(z) * _STEP)).T @ basis.T
+    # a draw that is not finite has no gradient either
+    gradient += 0 * z
+    return (marginals * log_ratio).sum(), gradient
