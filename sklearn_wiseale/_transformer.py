@@ -923,7 +923,7 @@ class WiSEALETransformer(
         noise = proposal_noise(n_draws, self.n_components_).to(device)
         parts = []
         with torch.no_grad():
-            for x in rows.chunks(draws=max(n_draws, 2 * self.n_components_)):
+            for x in rows.chunks(draws=2 + self.n_components_ // 2):
                 x, observed = module.observe(x) if rows.missing else (x, None)
                 start = module.encode(x, observed).mean
                 given = module.decoder, module.likelihood, x, start, noise, observed
@@ -1138,7 +1138,7 @@ class WiSEALETransformer(
     def _refine(self, mean: torch.Tensor, rows: Rows) -> None:
         """Move the codes of rows with missing entries to the mode given the others."""
         module, start = self._ready_net().module_, 0
-        for x in rows.chunks(draws=2 * self.n_components_):
+        for x in rows.chunks(draws=2 + self.n_components_ // 2):
             x, observed = module.observe(x)
             chosen = (~observed.all(dim=1)).nonzero()[:, 0]
             if len(chosen):
