@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from ._data import chunk_length
 from .likelihoods import Observation
+from .likelihoods._gaussian import GaussianNoise
+from .networks import SkipMLP
 
-__all__ = ["log_evidence", "posterior_mode", "proposal_noise"]
+__all__ = ["ShortRows", "log_evidence", "posterior_mode", "proposal_noise", "search_arrays"]
 
 _ROUNDING = 1e-14  # of sums in float64, relative to their size
 _N_STEPS = 3  # Gauss-Newton
@@ -32,6 +34,7 @@ _PRODUCT_NUMBERS = 2**18  # of the Jacobian that are in float64 at a time
 _WIDE_SHARE = 8  # one draw in so many is wide
 _WIDE = 2.0
 _SEED = 190206160
+_SHORT = 8  # columns for each coordinate, from which rows are shortened
 
 
 def proposal_noise(n_draws: int, n_components: int) -> Tensor:
@@ -104,6 +107,11 @@ def log_evidence(
     log_sum = torch.logsumexp(log_weight, dim=1)
     effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
     return log_sum - math.log(n_draws), effective
+
+
+def search_arrays(n_components: int, n_draws: int = 1) -> int:
+    """Arrays like x that the search for modes and the draws hold, of which chunks are made."""
+    return max(2 + n_components // 2, n_draws * n_components // 2**11)
 
 
 @torch.no_grad()
@@ -212,6 +220,52 @@ class _Target:
     def log_density(self, z: Tensor) -> Tensor:
         """Up to a constant: (n,)."""
         return self.log_likelihood(z[:, None])[:, 0] - 0.5 * z.square().sum(dim=1)
+
+
+class ShortRows:
+    r"""Coordinates in which wide rows with Gaussian noise are short, and their evidence the same.
+
+    A perceptron's decoder ends in an affine map, :math:`f(z) = W h(z) + b`. With the thin QR
+    decomposition :math:`W / \sigma = Q R` and :math:`y = (x - b) / \sigma`,
+
+    .. math::
+
+        \|(x - f(z)) / \sigma\|^2 = \|Q^\top y - R h(z)\|^2 + \|y\|^2 - \|Q^\top y\|^2 :
+
+    the decoder :math:`R h(z)` of few outputs and unit noise takes the place of f, in float64.
+
+    Parameters
+    ----------
+    decoder : SkipMLP
+
+    likelihood : GaussianNoise
+    """
+
+    @classmethod
+    def where_they_pay(cls, decoder: nn.Module, likelihood: Observation) -> ShortRows | None:
+        """Of a model that has such coordinates, and much fewer of them than columns."""
+        if type(decoder) is not SkipMLP or type(likelihood) is not GaussianNoise:
+            return None
+        n_features, n_coordinates = decoder.readout[0].shape
+        return cls(decoder, likelihood) if n_features > _SHORT * n_coordinates else None
+
+    @torch.no_grad()
+    def __init__(self, decoder: SkipMLP, likelihood: GaussianNoise) -> None:
+        weight, self.bias = (part.double() for part in decoder.readout)
+        self.std = likelihood.noise_std().double().expand_as(self.bias)
+        self.basis, triangle = torch.linalg.qr(weight / self.std[:, None])  # (n_features, m)
+        origin = self.bias.new_zeros(len(triangle))
+        self.decoder = decoder.with_readout(triangle, origin)
+        self.likelihood = GaussianNoise(origin.new_ones(1), learned=False)
+
+    def shorten(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of this decoder, (n, m), and what is left of their log-density, (n,)."""
+        y = (x - self.bias) / self.std  # float64
+        short = y @ self.basis
+        left = y.square().sum(dim=1) - short.square().sum(dim=1)
+        n_left = x.shape[1] - short.shape[1]
+        log_volume = 2 * self.std.log().sum() + n_left * math.log(2 * math.pi)
+        return short, -0.5 * (left + log_volume)
 
 
 def _precision(columns: list[Tensor], root: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ INSIDE = {
     "_checks": {"_data", "likelihoods", "networks", "objectives"},
     "_data": {"_ranks"},
     "_encoding": {"_parts", "likelihoods", "networks", "objectives"},
-    "_evidence": {"_data", "likelihoods"},
+    "_evidence": {"_data", "likelihoods", "likelihoods._gaussian", "networks"},
     "_net": {"_callbacks", "_data", "_packed", "_ranks", "likelihoods", "objectives._base"},
     "_onnx": {"_checkpoint", "_data", "_net"},
     "_packed": set(),
