@@ -389,8 +389,9 @@ class WiSEALETransformer(
             if going_on:
                 undo.append(rewinder(self._ready_net()))
                 self._go_on(parts)
+                missing = has_missing(X)
             else:
-                self._start(X, parts, rng)
+                missing = self._start(X, parts, rng)
             self.n_samples_seen_ = X.shape[0]
             checkpoint = ranks.from_first(lambda: self._open_checkpoint(X, given, going_on))
             split_rng, resume = np.random.RandomState(split_seed), None
@@ -400,14 +401,14 @@ class WiSEALETransformer(
                     split_seed = int(saved[1]["split_seed"])
                     split_rng = np.random.RandomState(split_seed)
                 resume = self._resumer(checkpoint, saved)
-            train, held_out = self._split(X, split_rng)
+            train, held_out = self._split(X, split_rng, missing)
             task.begin(X, y)
             last = [("task", task)]
             if checkpoint and ranks.first:
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
             self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
-            mean, log_var = self._encode_by_ranks(X)
+            mean, log_var = self._encode_by_ranks(X, missing)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
             task.end()
@@ -457,14 +458,15 @@ class WiSEALETransformer(
                 rng = check_seed(self.random_state if first else 0)
             self._require_same_on(ranks, X)
             if first:
-                self._start(X, parts, ranks.share_rng(rng))
+                missing = self._start(X, parts, ranks.share_rng(rng))
             else:
                 undo.append(rewinder(self._ready_net()))
                 self._go_on(parts)
+                missing = has_missing(X)
             self.n_samples_seen_ += X.shape[0]
-            self._train(self._rows(X), None, 1, horizon=False)
-            chunk_rng = np.random.RandomState(0)
-            self._bound_aggregate(*self._encode_by_ranks(X), chunk_rng, _BOUND_ROWS_OF_CHUNK)
+            self._train(self._rows(X, missing), None, 1, horizon=False)
+            codes, chunk_rng = self._encode_by_ranks(X, missing), np.random.RandomState(0)
+            self._bound_aggregate(*codes, chunk_rng, _BOUND_ROWS_OF_CHUNK)
         return self
 
     @contextmanager
@@ -588,8 +590,8 @@ class WiSEALETransformer(
             self._image_shape = image_shape
         return X
 
-    def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
-        """Scaling, network and its start from PCA, from one pass over X."""
+    def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> bool:
+        """Scaling, network and its start from PCA; return whether X has missing entries."""
         ranks, moments = Ranks.present(), _moments(X)
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
@@ -633,6 +635,7 @@ class WiSEALETransformer(
         self._n_axes = len(axes.variance)
         self.n_samples_seen_ = 0
         self.history_: list[dict[str, float]] = []
+        return moments.missing
 
     def _build_net(
         self, module: VariationalModule, divergence: torch.nn.Module, rate: float, seed: int
@@ -670,14 +673,16 @@ class WiSEALETransformer(
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _split(self, X: Any, rng: np.random.RandomState) -> tuple[Rows, Rows | None]:
+    def _split(
+        self, X: Any, rng: np.random.RandomState, missing: bool
+    ) -> tuple[Rows, Rows | None]:
         """Rows to train on and rows held out, or None."""
         n = X.shape[0]
         select = self.early_stopping
         if select == "auto":
             select = _SELECT_ROWS[0] <= n <= _SELECT_ROWS[1]
         if not select:
-            return self._rows(X).make_resident(), None
+            return self._rows(X, missing).make_resident(), None
         most = min(_MAX_HELD_OUT, max(1, _MAX_HELD_OUT_NUMBERS // X.shape[1]))
         n_held_out = min(max(1, round(self.validation_fraction * n)), most)
         if n_held_out >= n:
@@ -687,11 +692,12 @@ class WiSEALETransformer(
             )
         order = rng.permutation(n)
         held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        return self._rows(X, train).make_resident(), self._rows(X, held_out).make_resident()
+        train_rows, held_out_rows = (self._rows(X, missing, part) for part in (train, held_out))
+        return train_rows.make_resident(), held_out_rows.make_resident()
 
-    def _rows(self, X: Any, index: np.ndarray | None = None) -> Rows:
+    def _rows(self, X: Any, missing: bool, index: np.ndarray | None = None) -> Rows:
         device = torch.device(self._ready_net().device)
-        return Rows(X, self._scaling, self._dtype, device, index, missing=has_missing(X))
+        return Rows(X, self._scaling, self._dtype, device, index, missing=missing)
 
     def _batch_size(self, n: int) -> int:
         """Rows a step, of all ranks together."""
@@ -812,7 +818,7 @@ class WiSEALETransformer(
             If X is not what is allowed, or has a row so far from those in ``fit`` that its code is
             not finite.
         """
-        return self._encode(self._checked(X), unchecked=True)[0]
+        return self._encode(self._checked(X))[0]
 
     @enough_memory(_TO_USE)
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -851,7 +857,7 @@ class WiSEALETransformer(
         -------
         mean, std : ndarray of shape (n_samples, n_components)
         """
-        mean, log_var = self._encode(self._checked(X), unchecked=True)
+        mean, log_var = self._encode(self._checked(X))
         return mean, np.exp(0.5 * log_var)
 
     @enough_memory(_TO_USE)
@@ -1095,25 +1101,28 @@ class WiSEALETransformer(
         return self._validated(X, reset=False, finite=False)
 
     def _encode(
-        self, X: Any, *, unchecked: bool = False, first: int = 0
+        self, X: Any, missing: bool | None = None, first: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Means and log-variances of validated rows, of which the first has a number."""
+        """Means and log-variances of validated rows, of which the first has a number.
+
+        Rows of which nobody knows whether entries are missing are looked at, and refined.
+        """
         net = self._ready_net()
-        rows = self._rows(X) if not unchecked else self._unchecked_rows(X)
+        rows = self._unchecked_rows(X) if missing is None else self._rows(X, missing)
         posterior = net.posterior(rows)
-        if unchecked and rows.missing:
+        if missing is None and rows.missing:
             self._refine(posterior.mean, rows)
         mean, log_var = (part.numpy(force=True) for part in posterior)
         self._refuse_overflow("codes", mean + log_var, X, first)
         return mean, log_var
 
-    def _encode_by_ranks(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _encode_by_ranks(self, X: Any, missing: bool) -> tuple[np.ndarray, np.ndarray]:
         """The same, of rows in training, each rank its part of them."""
         ranks, n = Ranks.present(), X.shape[0]
         if ranks.size == 1:
-            return self._encode(X)
+            return self._encode(X, missing)
         with ranks.together():
-            own = np.stack(self._encode(ranks.own(X), first=ranks.part(n).start), axis=1)
+            own = np.stack(self._encode(ranks.own(X), missing, ranks.part(n).start), axis=1)
         both = ranks.gather(torch.from_numpy(own).to(self.net_.device), n).numpy(force=True)
         return both[:, 0], both[:, 1]
 
