@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -604,7 +605,8 @@ class WiSEALETransformer(
                 yield self._scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
 
         def axes_and_seed() -> tuple[Axes, int]:
-            axes = principal_axes(moments, *self._scaling, self.n_components, chunks, rng)
+            sparse = X if issparse(X) and not moments.missing else None
+            axes = principal_axes(moments, *self._scaling, self.n_components, chunks, rng, sparse)
             return axes, int(rng.randint(np.iinfo(np.int32).max))
 
         axes, seed = ranks.from_first(axes_and_seed)

@@ -151,7 +151,7 @@ OUTSIDE = {
     "_states": {"torch"},
     "_statistics": {"numpy", "scipy"},
     "_tasks": {"numpy", "skorch", "sklearn.callback"},
-    "_transformer": {"joblib", "numpy", "torch", "sklearn.base", "sklearn.utils"},
+    "_transformer": {"joblib", "numpy", "scipy", "torch", "sklearn.base", "sklearn.utils"},
     "datasets": {"numpy"},
     "diagnostics": {"numpy", "torch", "scipy", "sklearn.utils"},
     "likelihoods": set(),
