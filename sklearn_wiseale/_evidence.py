@@ -210,10 +210,9 @@ class _Target:
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Of several codes of each row, (n, m, K): (n, m)."""
         n, m = z.shape[:2]
-        x, observed = (
-            None if rows is None else rows[:, None].expand(n, m, -1).reshape(n * m, -1)
-            for rows in (self.x, self.observed)
-        )
+        x, observed = self.x[:, None].expand(n, m, -1).reshape(n * m, -1), self.observed
+        if observed is not None:
+            observed = observed[:, None].expand(n, m, -1).reshape(n * m, -1)
         output = self.decoder(z.reshape(n * m, -1)).to(self.x.dtype)
         return self.likelihood.log_prob(x, output, observed).view(n, m)
 
@@ -277,7 +276,8 @@ def _precision(columns: list[Tensor], root: Tensor) -> Tensor:
     n, k = len(root), len(columns)
     product = torch.zeros(n, k, k, dtype=torch.float64, device=root.device)
     width = max(1, _PRODUCT_NUMBERS // (n * k))
-    for *parts, factor in zip(*(part.split(width, dim=1) for part in (*columns, root)), strict=True):
+    pieces = (part.split(width, dim=1) for part in (root, *columns))
+    for factor, *parts in zip(*pieces, strict=True):
         jacobian = (torch.stack(parts, dim=1) * factor[:, None]).double()  # (n, K, width)
         product += jacobian @ jacobian.mT
     # far out, where the decoder's outputs overflow, the prior's precision stands alone

@@ -675,9 +675,7 @@ class WiSEALETransformer(
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _split(
-        self, X: Any, rng: np.random.RandomState, missing: bool
-    ) -> tuple[Rows, Rows | None]:
+    def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
         """Rows to train on and rows held out, or None."""
         n = X.shape[0]
         select = self.early_stopping
@@ -904,9 +902,10 @@ class WiSEALETransformer(
         X : array-like or sparse matrix of shape (n_samples, n_features)
 
         n_draws : int or "auto", default="auto"
-            Draws a row. "auto" is 64 up to 2,048 columns, then fewer as each costs more, 8 from
-            16,384 on. The wider the rows, the closer p(z|x) is to the Gaussian that proposes: what
-            draws still change, some hundredths of a nat, does not grow with the log-likelihood.
+            Draws a row. "auto" is 64 up to 2,048 columns, then fewer, 8 from 16,384 on: each costs
+            more, and the wider the rows, the closer p(z|x) is to the Gaussian that proposes. Most
+            often this changes hundredths of a nat; where the effective sample size is far below
+            ``n_draws``, more draws may add some tenths.
 
         return_effective : bool, default=False
             Also return the effective sample size of the draws, between 1 and ``n_draws``. Near

@@ -263,6 +263,7 @@ def test_draws_are_standard_normal():
     covariance = noise.T @ noise / 20_000
     torch.testing.assert_close(covariance, torch.eye(2), rtol=0, atol=4.5 * math.sqrt(2 / 10_000))
 
+
 # wide rows ------------------------------------------------------------------------------------
 
 
@@ -304,7 +305,7 @@ def test_short_rows_have_the_evidence_of_the_whole(case):
 
 
 def test_short_rows_leave_the_model_as_it_was():
-    decoder, likelihood, x = wide_model("shared")
+    decoder, likelihood, _ = wide_model("shared")
     before = [value.clone() for value in decoder.state_dict().values()]
     short = ShortRows.where_they_pay(decoder, likelihood)
     with torch.no_grad():
@@ -346,7 +347,8 @@ def test_scores_of_wide_rows_do_not_depend_on_chunks_or_neighbours(
 
 
 @pytest.mark.parametrize(
-    ("n_features", "n_draws"), [(1, 64), (2048, 64), (2049, 56), (8000, 16), (20_000, 8), (10**6, 8)]
+    ("n_features", "n_draws"),
+    [(1, 64), (2048, 64), (2049, 56), (8000, 16), (20_000, 8), (10**6, 8)],
 )
 def test_automatic_draws_are_64_and_fewer_of_wide_rows(n_features, n_draws):
     model = WiSEALETransformer()

@@ -160,7 +160,7 @@ class SkipMLP(nn.Module):
             part = getattr(self, name)
             if part is not None:
                 own, weight = weight.tensor_split([part.in_features], dim=1)
-                linear = nn.Linear(*own.shape[::-1], device="meta")
+                linear = nn.Linear(own.shape[1], own.shape[0], device="meta")
                 linear.weight, linear.bias = nn.Parameter(own), nn.Parameter(bias)
                 setattr(other, name, linear)
                 bias = torch.zeros_like(bias)
