@@ -20,15 +20,21 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ._data import chunk_length
 from .likelihoods import Observation
+from .likelihoods._gaussian import GaussianNoise
+from .networks import SkipMLP
 
-__all__ = ["log_evidence", "posterior_mode", "proposal_noise"]
+__all__ = ["ShortRows", "log_evidence", "posterior_mode", "proposal_noise", "search_arrays"]
 
 _ROUNDING = 1e-14  # of sums in float64, relative to their size
 _N_STEPS = 3  # Gauss-Newton
+_UNCHANGED = 0.1  # ulps of a density by which a step must promise to raise it
+_PRODUCT_NUMBERS = 2**18  # of the Jacobian that are in float64 at a time
 _WIDE_SHARE = 8  # one draw in so many is wide
 _WIDE = 2.0
 _SEED = 190206160
+_SHORT = 8  # columns for each coordinate, from which rows are shortened
 
 
 def proposal_noise(n_draws: int, n_components: int) -> Tensor:
@@ -95,15 +101,17 @@ def log_evidence(
     log_proposal = torch.logsumexp(torch.stack(densities), dim=0) + log_volume
     log_prior = -0.5 * z.square().sum(dim=2)
 
-    flat = z.reshape(-1, n_components).to(x.dtype)
-    rows = x.repeat_interleave(n_draws, dim=0)
-    seen = None if observed is None else observed.repeat_interleave(n_draws, dim=0)
-    log_likelihood = likelihood.log_prob(rows, decoder(flat).to(x.dtype), seen)
-    log_likelihood = log_likelihood.view(n, n_draws).double()
-    log_weight = log_likelihood + log_prior - log_proposal
+    at_once = max(1, chunk_length(x.shape[1]) // n)  # draws; one of wide rows: x is not copied
+    log_likelihood = [target.log_likelihood(part) for part in z.to(x.dtype).split(at_once, dim=1)]
+    log_weight = torch.cat(log_likelihood, dim=1).double() + log_prior - log_proposal
     log_sum = torch.logsumexp(log_weight, dim=1)
     effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
     return log_sum - math.log(n_draws), effective
+
+
+def search_arrays(n_components: int, n_draws: int = 1) -> int:
+    """Arrays like x that the search for modes and the draws hold, of which chunks are made."""
+    return max(2 + n_components // 2, n_draws * n_components // 2**11)
 
 
 @torch.no_grad()
@@ -134,57 +142,147 @@ class _Target:
     ) -> None:
         self.decoder, self.likelihood, self.x, self.observed = decoder, likelihood, x, observed
 
+    def take(self, rows: Tensor) -> _Target:
+        """The same of some of the rows."""
+        if len(rows) == len(self.x):
+            return self
+        observed = None if self.observed is None else self.observed[rows]
+        return _Target(self.decoder, self.likelihood, self.x[rows], observed)
+
     def mode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mode near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64."""
-        value = self.log_density(z)
+        """Mode near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64.
+
+        A row is left alone once a step would change nothing of its density but the rounding.
+        """
+        mode, rows, here = z.clone(), torch.arange(len(z), device=z.device), self
+        value, gradient, precision = self.expand(z)
+        rounding = _UNCHANGED * torch.finfo(value.dtype).eps
         for _ in range(_N_STEPS):
-            gradient = self.gradient(z)
-            factor = torch.linalg.cholesky_ex(self.precision(z)).L  # where there is none, no step
-            step = torch.cholesky_solve(gradient.double()[:, :, None], factor)
-            step = step[:, :, 0].to(z.dtype)
+            factor = torch.linalg.cholesky_ex(precision[rows]).L  # where there is none, no step
+            step = torch.cholesky_solve(gradient.double()[:, :, None], factor)[:, :, 0].to(z.dtype)
+            rise = 0.5 * (gradient * step).sum(dim=1)
+            rises = ~(rise <= rounding * value.abs().nan_to_num(posinf=0.0))
+            if not rises.any():
+                break
+            rows, z, value, step = rows[rises], z[rises], value[rises], step[rises]
+            here, start = self.take(rows), value
             for shrink in (1.0, 0.25):  # a row moves only where its joint density rises
                 candidate = z + shrink * step
-                candidate_value = self.log_density(candidate)
+                candidate_value = here.log_density(candidate)
                 better = candidate_value > value
                 z = torch.where(better[:, None], candidate, z)
                 value = torch.where(better, candidate_value, value)
-        return z, self.precision(z)
+            moved = value > start
+            if not moved.any():
+                break
+            rows, z = rows[moved], z[moved]
+            mode[rows] = z
+            value, gradient, precision[rows] = self.take(rows).expand(z)
+        return mode, precision
 
-    def log_density(self, z: Tensor) -> Tensor:
-        """Up to a constant: (n,)."""
-        output = self.decoder(z).to(self.x.dtype)
-        log_prob = self.likelihood.log_prob(self.x, output, self.observed)
-        return log_prob - 0.5 * z.square().sum(dim=1)
+    def expand(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-density, its gradient and the Gauss-Newton precision: (n,), (n, K), (n, K, K).
 
-    def gradient(self, z: Tensor) -> Tensor:
-        """By z: (n, K)."""
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            return torch.autograd.grad(self.log_density(z).sum(), z)[0]
-
-    def precision(self, z: Tensor) -> Tensor:
-        """I + J^T F J of each row, J the decoder's Jacobian, F the Fisher information: float64.
-
-        The k-th column of J is the derivative of ``(J^T v)_k`` by v: K backward passes through
-        one graph. The products are summed in float64, where they are positive semi-definite by
-        construction.
+        The precision is I + J^T F J in float64, J the decoder's Jacobian, F the likelihood's
+        Fisher information. For v, the gradient by the decoder's outputs, J^T v is that by z; and
+        the k-th column of J is the derivative of ``(J^T v)_k`` by v: K + 1 backward passes
+        through one graph.
         """
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             output = self.decoder(z)
-            v = torch.zeros_like(output, requires_grad=True)
+            leaf = output.detach().to(self.x.dtype).requires_grad_()
+            log_prob = self.likelihood.log_prob(self.x, leaf, self.observed)
+            v = torch.autograd.grad(log_prob.sum(), leaf)[0].to(output.dtype).requires_grad_()
             (product,) = torch.autograd.grad(output, z, v, create_graph=True)  # J^T v, (n, K)
             columns = [
                 torch.autograd.grad(product[:, k].sum(), v, retain_graph=True)[0]
                 for k in range(z.shape[1])
             ]
-        root = self.likelihood.information(output.detach(), self.observed).sqrt()
-        jacobian = torch.stack(columns, dim=2).mul_(root[:, :, None]).double()  # (n, D, K)
-        product = jacobian.mT @ jacobian
-        # far out, where the decoder's outputs overflow, the prior's precision stands alone
-        finite = product.isfinite().flatten(1).all(dim=1)[:, None, None]
-        product = product.where(finite, 0.0)
-        # what rounding takes from a singular product must not make it indefinite
-        rounding = _ROUNDING * product.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
-        eye = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
-        return product + (1.0 + rounding) * eye
+        z, product, log_prob = z.detach(), product.detach(), log_prob.detach()
+        information = self.likelihood.information(output.detach(), self.observed)
+        return (
+            log_prob - 0.5 * z.square().sum(dim=1),
+            product - z,
+            _precision(columns, information.sqrt()),
+        )
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """Of several codes of each row, (n, m, K): (n, m)."""
+        n, m = z.shape[:2]
+        x, observed = self.x[:, None].expand(n, m, -1).reshape(n * m, -1), self.observed
+        if observed is not None:
+            observed = observed[:, None].expand(n, m, -1).reshape(n * m, -1)
+        output = self.decoder(z.reshape(n * m, -1)).to(self.x.dtype)
+        return self.likelihood.log_prob(x, output, observed).view(n, m)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Up to a constant: (n,)."""
+        return self.log_likelihood(z[:, None])[:, 0] - 0.5 * z.square().sum(dim=1)
+
+
+class ShortRows:
+    r"""Coordinates in which wide rows with Gaussian noise are short, and their evidence the same.
+
+    A perceptron's decoder ends in an affine map, :math:`f(z) = W h(z) + b`. With the thin QR
+    decomposition :math:`W / \sigma = Q R` and :math:`y = (x - b) / \sigma`,
+
+    .. math::
+
+        \|(x - f(z)) / \sigma\|^2 = \|Q^\top y - R h(z)\|^2 + \|y\|^2 - \|Q^\top y\|^2 :
+
+    the decoder :math:`R h(z)` of few outputs and unit noise takes the place of f, in float64.
+
+    Parameters
+    ----------
+    decoder : SkipMLP
+
+    likelihood : GaussianNoise
+    """
+
+    @classmethod
+    def where_they_pay(cls, decoder: nn.Module, likelihood: Observation) -> ShortRows | None:
+        """Of a model that has such coordinates, and much fewer of them than columns."""
+        if type(decoder) is not SkipMLP or type(likelihood) is not GaussianNoise:
+            return None
+        n_features, n_coordinates = decoder.readout[0].shape
+        return cls(decoder, likelihood) if n_features > _SHORT * n_coordinates else None
+
+    @torch.no_grad()
+    def __init__(self, decoder: SkipMLP, likelihood: GaussianNoise) -> None:
+        weight, self.bias = (part.double() for part in decoder.readout)
+        self.std = likelihood.noise_std().double().expand_as(self.bias)
+        self.basis, triangle = torch.linalg.qr(weight / self.std[:, None])  # (n_features, m)
+        origin = self.bias.new_zeros(len(triangle))
+        self.decoder = decoder.with_readout(triangle, origin)
+        self.likelihood = GaussianNoise(origin.new_ones(1), learned=False)
+
+    def shorten(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of this decoder, (n, m), and what is left of their log-density, (n,)."""
+        y = (x - self.bias) / self.std  # float64
+        short = y @ self.basis
+        left = y.square().sum(dim=1) - short.square().sum(dim=1)
+        n_left = x.shape[1] - short.shape[1]
+        log_volume = 2 * self.std.log().sum() + n_left * math.log(2 * math.pi)
+        return short, -0.5 * (left + log_volume)
+
+
+def _precision(columns: list[Tensor], root: Tensor) -> Tensor:
+    """I + J^T F J of each row, (n, K, K), of J's columns and the root of F, (n, n_features) each.
+
+    The products are summed in float64, where they are positive semi-definite by construction, for
+    some of the features at a time: the copy in float64 stays small.
+    """
+    n, k = len(root), len(columns)
+    product = torch.zeros(n, k, k, dtype=torch.float64, device=root.device)
+    width = max(1, _PRODUCT_NUMBERS // (n * k))
+    pieces = (part.split(width, dim=1) for part in (root, *columns))
+    for factor, *parts in zip(*pieces, strict=True):
+        jacobian = (torch.stack(parts, dim=1) * factor[:, None]).double()  # (n, K, width)
+        product += jacobian @ jacobian.mT
+    # far out, where the decoder's outputs overflow, the prior's precision stands alone
+    finite = product.isfinite().flatten(1).all(dim=1)[:, None, None]
+    product = product.where(finite, 0.0)
+    # what rounding takes from a singular product must not make it indefinite
+    rounding = _ROUNDING * product.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
+    return product + (1.0 + rounding) * torch.eye(k, dtype=torch.float64, device=root.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh, svd
@@ -25,6 +25,7 @@ _N_ITERATIONS = 6  # of the subspace iteration
 _OVERSAMPLING = 16  # additional directions in it
 
 Chunks = Callable[[], Iterable[np.ndarray]]  # each call starts a pass over the data
+Product = Callable[[np.ndarray], np.ndarray]  # of a matrix with others of shape (n_features, m)
 
 
 class Moments:
@@ -209,6 +210,7 @@ def principal_axes(
     n_components: int,
     chunks: Chunks,
     rng: np.random.RandomState,
+    sparse: Any = None,
 ) -> Axes:
     """Principal axes of ``(X - mean) / scale``; as many as there are, at most ``n_components``.
 
@@ -226,6 +228,9 @@ def principal_axes(
         large to hold.
 
     rng : RandomState
+
+    sparse : CSR matrix, default=None
+        X itself, without missing entries: then only its stored entries are multiplied.
     """
     total = float((moments.variance / scale**2).sum())
     n_axes = min(n_components, len(scale), moments.count - 1)
@@ -242,7 +247,10 @@ def principal_axes(
         directions = directions[:n_axes]
     else:
         centre = (moments.mean - shift) / scale
-        variance, directions = _subspace_iteration(centre, n_axes, chunks, rng)
+        product = _product_of_chunks(chunks, centre, moments.count)
+        if sparse is not None:
+            product = _product_of_sparse(sparse.astype(np.float64), moments.mean, scale)
+        variance, directions = _subspace_iteration(product, len(scale), n_axes, rng)
     keep = variance > 1e-10 * max(total, np.finfo(np.float64).tiny)
     # rounding, for instance of constant columns, must not reach float32 as denormal numbers
     directions = np.where(np.abs(directions[keep]) > _SMALLEST_ENTRY, directions[keep], 0.0)
@@ -251,22 +259,43 @@ def principal_axes(
     return Axes(variance[keep], directions * np.sign(peak), total)
 
 
-def _subspace_iteration(
-    centre: np.ndarray, n_axes: int, chunks: Chunks, rng: np.random.RandomState
-) -> tuple[np.ndarray, np.ndarray]:
-    """Leading eigenpairs of the covariance without forming it (Halko et al. 2011, section 4.5)."""
-    width = min(n_axes + _OVERSAMPLING, len(centre))
-    basis = rng.standard_normal((len(centre), width))
-    values = np.zeros(width)
-    for _ in range(_N_ITERATIONS):
-        basis, _ = np.linalg.qr(basis)
-        image, count = np.zeros_like(basis), 0
+def _product_of_chunks(chunks: Chunks, centre: np.ndarray, count: int) -> Product:
+    """Product with the covariance of rows in chunks, about their centre."""
+
+    def product(basis: np.ndarray) -> np.ndarray:
+        image = np.zeros_like(basis)
         for chunk in chunks():
             centred = chunk - centre
             image += centred.T @ (centred @ basis)
-            count += len(chunk)
+        return image / count
+
+    return product
+
+
+def _product_of_sparse(X: Any, mean: np.ndarray, scale: np.ndarray) -> Product:
+    """Product with the covariance of ``(X - mean) / scale``, which itself is never formed."""
+
+    def product(basis: np.ndarray) -> np.ndarray:
+        basis = basis / scale[:, None]
+        scores = X @ basis - mean @ basis
+        image = X.T @ scores - np.outer(mean, scores.sum(axis=0))
+        return image / (scale[:, None] * X.shape[0])
+
+    return product
+
+
+def _subspace_iteration(
+    product: Product, n_features: int, n_axes: int, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenpairs of the covariance without forming it (Halko et al. 2011, section 4.5)."""
+    width = min(n_axes + _OVERSAMPLING, n_features)
+    basis = rng.standard_normal((n_features, width))
+    values = np.zeros(width)
+    for _ in range(_N_ITERATIONS):
+        basis, _ = np.linalg.qr(basis)
+        image = product(basis)
         # Rayleigh-Ritz in the present basis; the image is the next one
-        values, rotation = np.linalg.eigh(basis.T @ image / count)
+        values, rotation = np.linalg.eigh(basis.T @ image)
         ritz = basis @ rotation
         basis = image
     order = np.argsort(values)[::-1][:n_axes]

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch import nn
 
-from sklearn_wiseale import _evidence
-from sklearn_wiseale._evidence import log_evidence, proposal_noise
+from sklearn_wiseale import WiSEALETransformer, _data, _evidence
+from sklearn_wiseale._evidence import ShortRows, log_evidence, proposal_noise
 from sklearn_wiseale.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -20,7 +20,7 @@ from sklearn_wiseale.likelihoods import (
     NegativeBinomial,
     Poisson,
 )
-from sklearn_wiseale.networks import MLP
+from sklearn_wiseale.networks import MLP, SkipMLP
 
 CASES = [
     Gaussian(0.4),
@@ -262,3 +262,104 @@ def test_draws_are_standard_normal():
     assert noise.mean(dim=0).abs().max() < 1e-12
     covariance = noise.T @ noise / 20_000
     torch.testing.assert_close(covariance, torch.eye(2), rtol=0, atol=4.5 * math.sqrt(2 / 10_000))
+
+
+# wide rows ------------------------------------------------------------------------------------
+
+
+WIDE = {
+    "shared": (Gaussian(), MLP(hidden=(6,))),
+    "feature": (Gaussian("feature"), MLP(hidden=(6,))),
+    "fixed": (Gaussian(0.3), MLP(hidden=(6, 5), activation="tanh")),
+    "no perceptron": (Gaussian(), MLP(hidden=())),
+    "no skip": (Gaussian(), MLP(hidden=(6,), linear_skip=False)),
+}
+
+
+def wide_model(case, n_features=200, n_components=3):
+    """Decoder of random weights and more columns than it has ways to bend, and rows of it."""
+    specification, network = WIDE[case]
+    torch.manual_seed(0)
+    _, decoder = network.build(n_features, n_components, n_features)
+    for parameter in decoder.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    variance = np.linspace(0.1, 2.0, n_features)
+    likelihood = specification.build(variance, np.zeros(n_features), variance)
+    with torch.no_grad():
+        x = likelihood.sample(decoder(torch.randn(7, n_components)))
+    return decoder, likelihood, x
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_short_rows_have_the_evidence_of_the_whole(case):
+    decoder, likelihood, x = wide_model(case)
+    noise, start = proposal_noise(16, 3), start_of(x, 3)
+    expected, expected_size = evidence(decoder, likelihood, x, start, noise)
+    short = ShortRows.where_they_pay(decoder, likelihood)
+    assert short is not None
+    rows, left = short.shorten(x)
+    assert rows.shape[1] < 10
+    value, size = evidence(short.decoder, short.likelihood, rows, start, noise)
+    torch.testing.assert_close(value + left, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(size, expected_size, rtol=1e-6, atol=0)
+
+
+def test_short_rows_leave_the_model_as_it_was():
+    decoder, likelihood, _ = wide_model("shared")
+    before = [value.clone() for value in decoder.state_dict().values()]
+    short = ShortRows.where_they_pay(decoder, likelihood)
+    with torch.no_grad():
+        for parameter in short.decoder.parameters():
+            parameter.zero_()
+    assert all(map(torch.equal, before, decoder.state_dict().values()))
+    assert all(parameter.requires_grad for parameter in decoder.parameters())
+
+
+def test_only_wide_rows_of_gaussians_and_perceptrons_are_shortened():
+    decoder, likelihood, _ = wide_model("shared")
+    assert ShortRows.where_they_pay(decoder, Bernoulli().build(*np.ones((3, 200)))) is None
+    assert ShortRows.where_they_pay(nn.Sequential(decoder), likelihood) is None
+    assert ShortRows.where_they_pay(*wide_model("shared", n_features=72)[:2]) is None
+
+    class OwnDecoder(SkipMLP):
+        def forward(self, x):
+            return super().forward(x).tanh()
+
+    own = OwnDecoder(3, [6], 200, MLP())
+    assert ShortRows.where_they_pay(own, likelihood) is None
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_scores_of_wide_rows_do_not_depend_on_chunks_or_neighbours(
+    likelihood, missing, monkeypatch
+):
+    X = (np.random.RandomState(0).rand(20, 300) > 0.5).astype(float)
+    X[::3, 5] = np.nan if missing else 1.0
+    model = WiSEALETransformer(
+        2, likelihood=likelihood, network=MLP(hidden=(4,)), precision="float64", max_epochs=2
+    ).fit(X)
+    expected = model.score_samples(X)
+    alone = np.hstack([model.score_samples(row[None]) for row in X])
+    np.testing.assert_allclose(alone, expected, rtol=1e-9)
+    monkeypatch.setattr(_data, "_CHUNK_NUMBERS", 3 * _data._ROW_NUMBERS)
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "n_draws"),
+    [(1, 64), (2048, 64), (2049, 56), (8000, 16), (20_000, 8), (10**6, 8)],
+)
+def test_automatic_draws_are_64_and_fewer_of_wide_rows(n_features, n_draws):
+    model = WiSEALETransformer()
+    model.n_features_in_ = n_features
+    assert model._n_draws == n_draws
+
+
+def test_a_step_costs_one_forward_pass_with_its_jacobian_and_two_without():
+    """The linear decoder's mode is one step away: where the next promises nothing, none is made."""
+    decoder, likelihood, x, _ = linear_model()
+    rows = []
+    decoder.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    evidence(decoder, likelihood, x, start_of(x, 2), proposal_noise(64, 2))
+    assert rows == [7] * 4 + [7 * 64]

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.impute import SimpleImputer
 
-from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale import WiSEALETransformer, _transformer
 from sklearn_wiseale._data import has_missing
 from sklearn_wiseale._evidence import posterior_mode
 from sklearn_wiseale._statistics import Moments
@@ -271,3 +271,21 @@ def test_a_likelihood_may_refuse_missing_entries():
     for call in (clone(model).fit, model.transform, model.score):
         with pytest.raises(ValueError, match="contains NaN"):
             call(HOLES)
+
+
+@pytest.mark.parametrize("X", [WINE, HOLES, sp.csr_matrix(WINE)], ids=["whole", "holes", "sparse"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_nobody_looks_for_missing_entries_twice(X, method, monkeypatch):
+    """The moments know of them; and one look is enough where training goes on without moments."""
+    looks = []
+
+    def look(rows):
+        looks.append(rows)
+        return has_missing(rows)
+
+    monkeypatch.setattr(_transformer, "has_missing", look)
+    model = getattr(reducer(warm_start=True), method)(X)
+    assert len(looks) == 0
+    getattr(model, method)(X)
+    assert len(looks) == 1
+    assert model.net_.missing_ == (X is HOLES)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from sklearn_wiseale import _statistics
 from sklearn_wiseale._statistics import Moments, principal_axes
@@ -177,6 +178,24 @@ def test_iteration_in_a_subspace_loses_little_where_variances_are_alike(monkeypa
     # what is reported is the variance along the directions that are reported
     np.testing.assert_allclose((X @ axes.directions.T).var(axis=0), axes.variance, rtol=1e-9)
     np.testing.assert_allclose(axes.directions @ axes.directions.T, np.eye(4), atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, int])
+def test_axes_of_sparse_rows_are_those_of_dense_ones(monkeypatch, dtype):
+    """The stored entries alone are multiplied: nobody asks for chunks."""
+    iterate(monkeypatch)
+    rng = np.random.RandomState(0)
+    X = rng.poisson(0.2, size=(300, 60)) + 3 * rng.poisson(rng.gamma(0.3, size=(300, 1)), (300, 60))
+    X[:, 7] = 2
+    scale = np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
+    given = moments_of(X.astype(float)), X.mean(axis=0), scale, 3
+    scaled = (X - X.mean(axis=0)) / scale
+    dense = principal_axes(*given, lambda: [scaled], np.random.RandomState(0))
+    sparse = sp.csr_matrix(X.astype(dtype))
+    found = principal_axes(*given, None, np.random.RandomState(0), sparse)
+    np.testing.assert_allclose(found.variance, dense.variance, rtol=1e-10)
+    np.testing.assert_allclose(found.directions, dense.directions, atol=1e-9)
+    assert sparse.dtype == dtype
 
 
 def test_axes_are_those_of_the_scaled_rows(path):

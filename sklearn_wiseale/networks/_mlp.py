@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -143,3 +144,24 @@ class SkipMLP(nn.Module):
             self.skip.bias.copy_(bias)
         elif self.last is not None:
             self.last.bias.copy_(bias)
+
+    @property
+    def readout(self) -> tuple[Tensor, Tensor]:
+        """The affine map that ends the network: weight (n_out, m) and bias (n_out,)."""
+        parts = [part for part in (self.skip, self.last) if part is not None]
+        bias = torch.stack([part.bias for part in parts]).sum(dim=0)
+        return torch.cat([part.weight for part in parts], dim=1), bias
+
+    def with_readout(self, weight: Tensor, bias: Tensor) -> SkipMLP:
+        """A copy with another affine map at its end, to any number of outputs."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        for name in ("skip", "last"):
+            part = getattr(self, name)
+            if part is not None:
+                own, weight = weight.tensor_split([part.in_features], dim=1)
+                linear = nn.Linear(own.shape[1], own.shape[0], device="meta")
+                linear.weight, linear.bias = nn.Parameter(own), nn.Parameter(bias)
+                setattr(other, name, linear)
+                bias = torch.zeros_like(bias)
+        return copy.deepcopy(other).to(own.dtype)
