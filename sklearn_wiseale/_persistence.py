@@ -81,12 +81,15 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors["noise_scale"] = torch.from_numpy(np.array(noise))
     elif noise is not None:
         fitted["noise_scale_"] = float(noise)
+    parameters = estimator.get_params(deep=False)
+    if isinstance(parameters["device"], torch.device):
+        parameters["device"] = str(parameters["device"])
     built = {**estimator._built, "net_params": estimator._net_params}
     header = {
         "kind": _KIND,
         "class": name,
         "versions": {package: _version(package) for package in _PACKAGES},
-        "parameters": _encoded(estimator.get_params(deep=False)),
+        "parameters": _encoded(parameters),
         "built": _encoded(built),
         "fitted": fitted,
         "net": {key: encode(getattr(net, key), f"net_.{key}") for key in _NET},
@@ -163,7 +166,7 @@ def _schedule(callbacks: list[Any]) -> dict[str, Any] | None:
 
 def read(
     path: str | os.PathLike[str],
-    device: str,
+    device: str | torch.device,
     handed_back: Mapping[str, Part | None],
     *,
     estimators: Mapping[str, type],
@@ -228,7 +231,7 @@ class _Restored:
         self.used: set[str] = set()
         self.lacking: dict[str, list[str]] = {}
 
-    def estimator(self, estimators: Mapping[str, type], bounds: type, device: str) -> Any:
+    def estimator(self, estimators: Mapping[str, type], bounds: type, device: Any) -> Any:
         """The estimator."""
         name = _entry(self.header, "class", str)
         if name not in estimators:
@@ -301,7 +304,7 @@ class _Restored:
                 "Use set_params after loading"
             )
 
-    def _device(self, stored: Any, precision: Any, asked: str) -> Any:
+    def _device(self, stored: Any, precision: Any, asked: Any) -> Any:
         """The device that is asked for, or that of the file, if it is here."""
         if asked != "auto" or type(stored) is not str:
             return stored if asked == "auto" else asked

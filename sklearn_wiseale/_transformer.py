@@ -144,7 +144,7 @@ class WiSEALETransformer(
         Let ``fit`` go on from the present weights and scaling. Of the parameters that shape them
         (n_components, likelihood, network, scale, precision) none may then change.
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "auto" takes CUDA, then MPS, then the CPU; or any torch device.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
@@ -249,7 +249,7 @@ class WiSEALETransformer(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
-        "device": [str],
+        "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bfloat16", "float64"})],
         "checkpoint": [str, os.PathLike, None],
         "verbose": ["verbose"],
@@ -278,7 +278,7 @@ class WiSEALETransformer(
         n_iter_no_change: int = 30,
         tol: float = 1e-4,
         warm_start: bool = False,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "float32",
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -587,7 +587,7 @@ class WiSEALETransformer(
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> None:
         """Scaling, network and its start from PCA, from one pass over X."""
-        ranks, moments = Ranks.present(), _moments(X)
+        ranks, moments = Ranks.present(), _moments(X, getattr(self, "feature_names_in_", None))
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         self._scaling = column_scaling(moments, modes)
@@ -657,7 +657,12 @@ class WiSEALETransformer(
                 callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
                 **params,
             )
-            return net.initialize()
+            net.initialize()
+            unknown = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
+            unknown -= {name for name, _ in net._uniquely_named_callbacks()}
+            if unknown:
+                raise ValueError(f"there is no callback of the name {min(unknown)!r}")
+            return net
         except Exception as error:
             if not self.net_params:
                 raise
@@ -1071,7 +1076,7 @@ class WiSEALETransformer(
         Of GPUs without a number each thread has its own: the net stays on the one where it is.
         """
         device = find_device(self.device, self.precision)
-        if ":" in self.device or torch.device(self.net_.device).type != device.type:
+        if ":" in str(self.device) or torch.device(self.net_.device).type != device.type:
             self.net_.to(device)
         return self.net_
 
@@ -1191,7 +1196,7 @@ class WiSEALETransformer(
 
 def load(
     path: str | os.PathLike[str],
-    device: str = "auto",
+    device: str | torch.device = "auto",
     *,
     objective: Objective | None = None,
     likelihood: Likelihood | None = None,
@@ -1206,7 +1211,7 @@ def load(
     ----------
     path : str or PathLike
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Becomes the parameter ``device`` of the estimator. "auto" keeps the one that it was saved
         with or, where that is not available here, stands for itself.
 
@@ -1259,8 +1264,10 @@ def _page_of_class() -> str:
     return ""
 
 
-def _moments(X: Any) -> Moments:
+def _moments(X: Any, names: np.ndarray | None) -> Moments:
     """Moments of all rows of X, each rank having looked at its part of them.
+
+    ``names`` are those of the columns, where they have some.
 
     Raises
     ------
@@ -1275,10 +1282,13 @@ def _moments(X: Any) -> Moments:
         moments, *others = ranks.objects(moments)
         for other in others:
             moments.merge(other)
-    if not moments.observed.all():
+    empty = np.flatnonzero(moments.observed == 0)
+    if len(empty):
+        shown = ", ".join(map(str, empty[:5]) if names is None else map(repr, names[empty[:5]]))
+        more = f" and {len(empty) - 5} others" if len(empty) > 5 else ""
         raise ValueError(
             "X must have an observed value in every column. Got only NaN in column "
-            f"{int(moments.observed.argmin())}: leave it out."
+            f"{shown}{more}: leave it out."
         )
     if not np.isfinite(moments.variance).all():
         raise ValueError(
