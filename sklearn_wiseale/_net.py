@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from ._callbacks import BestState, StopTraining
+from ._callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept
 from ._data import Rows, ShuffledBatches
 from ._packed import pack, unpack
 from ._ranks import ALONE, Ranks
@@ -476,6 +476,17 @@ class VariationalNet(NeuralNet):
             if isinstance(callback, BestState) and hasattr(callback, "state_"):  # in training
                 net.module_.load_state_dict(callback.state_)
         net._set_training(False)
+        return net
+
+    def without_callbacks(self) -> VariationalNet:
+        """A net that has the same state, and of callbacks only those that are not the user's."""
+        net = object.__new__(type(self))
+        net.__dict__ = {name: v for name, v in self.__dict__.items() if is_kept(name)}
+        kinds = (EpochTimer, Schedule, BestLosses, BestState)
+        own = [item for item in self.callbacks_ if isinstance(item[1], kinds)]
+        if any(isinstance(callback, LRScheduler) for _, callback in self.callbacks_):
+            own.append(("schedule", Schedule()))
+        net.callbacks_, net.callbacks = own, [item for item in own if item[0] != "epoch_timer"]
         return net
 
     def on_cpu(self) -> VariationalNet:

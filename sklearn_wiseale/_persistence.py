@@ -59,7 +59,8 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
         )
     check_parameters(estimator)
-    net = estimator.net_.on_cpu()
+    net, net_params = estimator._stored_net()
+    net = net.on_cpu()
     tensors = {
         "scaling/shift": torch.from_numpy(np.array(estimator._scaling.shift)),
         "scaling/scale": torch.from_numpy(np.array(estimator._scaling.scale)),
@@ -84,7 +85,7 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     parameters = estimator.get_params(deep=False)
     if isinstance(parameters["device"], torch.device):
         parameters["device"] = str(parameters["device"])
-    built = {**estimator._built, "net_params": estimator._net_params}
+    built = {**estimator._built, "net_params": net_params}
     header = {
         "kind": _KIND,
         "class": name,

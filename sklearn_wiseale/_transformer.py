@@ -24,7 +24,15 @@ from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._arguments import Interval, check_count, check_seed
-from ._callbacks import EachEpoch, ProgressBar, with_defaults
+from ._callbacks import (
+    EachEpoch,
+    ProgressBar,
+    clone_callbacks,
+    describe_callbacks,
+    is_kept,
+    refuse_pickling,
+    with_defaults,
+)
 from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import (
     PARTS,
@@ -332,6 +340,42 @@ class WiSEALETransformer(
                 )
         return super().set_params(**params)
 
+    def __sklearn_clone__(self) -> WiSEALETransformer:
+        """A clone; its callbacks are made anew, with the objects that these were made with."""
+        bare, callbacks = copy.copy(self), self._callbacks()
+        if callbacks:
+            bare.net_params = {k: v for k, v in self.net_params.items() if k != "callbacks"}
+        cloned = super(WiSEALETransformer, bare).__sklearn_clone__()
+        if callbacks:
+            cloned.net_params["callbacks"] = clone_callbacks(callbacks)
+        return cloned
+
+    def __copy__(self) -> WiSEALETransformer:
+        copied = object.__new__(type(self))
+        copied.__dict__ = self.__dict__.copy()
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles, which callbacks that are no longer in net_params are left out of."""
+        refuse_pickling(self._callbacks())
+        state = {**super().__getstate__()}
+        if "net_" in state:
+            state["net_"], state["_net_params"] = self._stored_net()
+        return state
+
+    def _stored_net(self) -> tuple[VariationalNet, dict[str, Any] | None]:
+        """The net and what it was built with, callbacks left out that net_params no longer has."""
+        net, params = self.net_, self._net_params
+        if params and params.get("callbacks") and not self._callbacks():
+            net = net.without_callbacks()
+            params = {name: value for name, value in params.items() if is_kept(name)}
+        return net, params
+
+    def _callbacks(self) -> list[Any]:
+        """The user's callbacks of skorch."""
+        callbacks = self.net_params.get("callbacks") if isinstance(self.net_params, dict) else None
+        return callbacks if isinstance(callbacks, list) else []
+
     # fitting ------------------------------------------------------------------------------
 
     @with_callbacks
@@ -506,6 +550,9 @@ class WiSEALETransformer(
         params = self.get_params(deep=False)
         if self.batch_size != "auto":  # the same fit, whatever the number of processes
             params["batch_size"] = int(self.batch_size) * Ranks.present().size
+        if self._callbacks():
+            described = describe_callbacks(self._callbacks())
+            params["net_params"] = {**params["net_params"], "callbacks": described}
         return joblib.hash(
             {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
         )
@@ -645,7 +692,7 @@ class WiSEALETransformer(
             other = {f"optimizer__{name}" for name in ("foreach", "capturable", "differentiable")}
             if not other.intersection(params):  # which exclude the fused step
                 params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
-        callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
+        callbacks = params.pop("callbacks", None) or []
         try:
             net = VariationalNet(
                 module,
