@@ -30,8 +30,18 @@ __all__ = [
 ]
 
 
+#: Why training ended, as the bar says it.
+_REASONS = {
+    "max_epochs": "ended",
+    "no_improvement": "stopped early: held-out loss no longer falls",
+    "diverged": "stopped early: loss no longer finite",
+    "callback": "stopped early by a callback",
+    "interrupted": "interrupted",
+}
+
+
 class StopTraining(Exception):
-    """Ends training early and in order."""
+    """Ends training early and in order; its text is what ``stop_reason_`` will say."""
 
 
 class Schedule(Callback):
@@ -132,8 +142,13 @@ class BestState(Callback):
         self.state_: dict[str, Any]  # tensors, and what a module gives as extra state
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
+        self.first_ = len(net.history)  # epochs of earlier calls
+        self.start_: dict[str, float] = {}
         if self.held_out_ is not None:
-            self.best_loss_ = self.reference_ = sum(net.held_out_terms(self.held_out_))
+            terms = net.held_out_terms(self.held_out_)
+            self.best_loss_ = self.reference_ = sum(terms)
+            names = ("valid_reconstruction", "valid_divergence", "valid_loss")
+            self.start_ = dict(zip(names, [*terms, sum(terms)], strict=True))
         self._keep(net)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
@@ -147,7 +162,7 @@ class BestState(Callback):
                 stacklevel=2,
             )
             net.__dict__.pop("optimizer_", None)  # its moments are no longer finite either
-            raise StopTraining
+            raise StopTraining("diverged")
         if self.held_out_ is None:
             self._keep(net)
             return
@@ -160,7 +175,7 @@ class BestState(Callback):
             return
         self.waited_ += 1
         if self.waited_ >= self.patience:
-            raise StopTraining
+            raise StopTraining("no_improvement")
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         net.module_.load_state_dict(self.state_)
@@ -170,7 +185,7 @@ class BestState(Callback):
 
     def state(self) -> dict[str, float]:
         """What is known of the best epoch so far, beside its weights in ``state_``."""
-        names = ("best_loss", "reference", "waited")
+        names = ("best_epoch", "best_loss", "reference", "waited")
         return {name: getattr(self, f"{name}_") for name in names}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -180,6 +195,7 @@ class BestState(Callback):
             setattr(self, f"{name}_", value)
 
     def _keep(self, net: Any) -> None:
+        self.best_epoch_ = len(net.history) - self.first_
         with net.averaged_weights():
             self.state_ = {
                 name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
@@ -330,6 +346,8 @@ class ProgressBar(Callback):
         self.bar_.update()
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        if self.bar_.n < self.epochs and net.stop_reason_:
+            self.bar_.set_description_str(f"WiSEALETransformer, {_REASONS[net.stop_reason_]}")
         self.bar_.close()
         self.bar_ = None
 

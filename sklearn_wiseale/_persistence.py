@@ -137,6 +137,9 @@ def _fitted(estimator: Any) -> dict[str, Any]:
     fitted["_inverse_dtype"] = np.dtype(state["_inverse_dtype"]).str
     fitted["_image_shape"] = encode(state["_image_shape"], "_image_shape")
     fitted["history_"] = _rows_by_names(state["history_"])
+    for name in ("best_epoch_", "start_losses_", "stop_reason_"):
+        if name in state:
+            fitted[name] = encode(state[name], name)
     if "feature_names_in_" in state:
         fitted["feature_names_in_"] = list(map(str, state["feature_names_in_"]))
     if "aggregate_kl_bounds_" in state:
@@ -332,6 +335,14 @@ class _Restored:
         elif "noise_scale_" in fitted:
             state["noise_scale_"] = _entry(fitted, "noise_scale_", float)
         state["history_"] = self._history()
+        if "best_epoch_" in fitted:
+            state["best_epoch_"] = self._count("best_epoch_")
+        if "stop_reason_" in fitted:
+            state["stop_reason_"] = _entry(fitted, "stop_reason_", str)
+        if "start_losses_" in fitted:
+            state["start_losses_"] = losses = decode(fitted["start_losses_"])
+            if type(losses) is not dict or not set(map(type, losses.values())) <= {float}:
+                raise ValueError(f"its entry 'start_losses_' must be of numbers. Got {losses}")
         state["_inverse_dtype"] = _FLOATS[_entry(fitted, "_inverse_dtype", str)]
         state["_image_shape"] = shape = decode(fitted.get("_image_shape"))
         if shape is not None and (type(shape) is not tuple or math.prod(shape) != n_features):

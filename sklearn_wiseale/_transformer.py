@@ -19,12 +19,14 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._arguments import Interval, check_count, check_seed
 from ._callbacks import (
+    BestState,
     EachEpoch,
     ProgressBar,
     clone_callbacks,
@@ -72,6 +74,8 @@ _BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 3000
 _AUTO_EPOCHS = (10, 300)
+#: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
+_LATE_SHARE = 0.01
 #: What to do where memory is short.
 _TO_FIT = (
     "Lower batch_size, the width of the objective or the layers of the network, or use "
@@ -184,10 +188,24 @@ class WiSEALETransformer(
     history_ : list of dict
         One an epoch, plain numbers: ``train_reconstruction`` and ``train_divergence`` (nats a row,
         scaled units), their sum ``train_loss``, the same with ``valid_`` where rows are held out,
-        ``learning_rate`` and ``dur`` (seconds).
+        ``learning_rate`` and ``dur`` (seconds); and, as booleans, ``train_loss_best`` and
+        ``valid_loss_best``: whether the loss is the lowest so far.
 
     n_iter_ : int
-        Epochs run.
+        Epochs run: by the last ``fit``, or by all calls of ``partial_fit``.
+
+    best_epoch_ : int
+        Epoch of the last ``fit`` whose state was given back, from 1; 0 is the start. Where no
+        rows are held out it is the last one.
+
+    start_losses_ : dict
+        ``valid_reconstruction``, ``valid_divergence`` and ``valid_loss`` of the start, before the
+        first epoch of ``history_``; only where rows are held out.
+
+    stop_reason_ : str
+        Why the last ``fit`` ended: "max_epochs", "no_improvement" (of held-out rows),
+        "diverged" (a loss that was not finite), "callback" or "interrupted". This and the two
+        above are of ``fit``; ``partial_fit`` removes them.
 
     n_features_in_ : int
         Columns of X.
@@ -448,6 +466,7 @@ class WiSEALETransformer(
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
             self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
+            self._warn_of_the_end()
             mean, log_var = self._encode_by_ranks(X)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
@@ -799,7 +818,18 @@ class WiSEALETransformer(
             new = net.epochs_since(n_before)
             self.history_ = self.history_ + new
             self.n_iter_ = len(new) if horizon else len(self.history_)
+            self._set_outcome(dict(before).get("best_state") if horizon else None)
             self._set_noise_scale()
+
+    def _set_outcome(self, best_state: BestState | None) -> None:
+        """Attributes that say what became of a fit; of ``partial_fit`` there is none to say."""
+        for name in ("best_epoch_", "start_losses_", "stop_reason_"):
+            self.__dict__.pop(name, None)
+        if best_state is not None:
+            self.best_epoch_ = min(best_state.best_epoch_, self.n_iter_)
+            self.stop_reason_ = self.net_.stop_reason_
+            if best_state.start_:
+                self.start_losses_ = dict(best_state.start_)
 
     def _set_noise_scale(self) -> None:
         """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
@@ -825,14 +855,49 @@ class WiSEALETransformer(
             len(chosen),
         )
 
+    def _warn_of_the_end(self) -> None:
+        """Warn where training was of no use, or where its end came too early.
+
+        A number of epochs that the user has chosen is taken as meant.
+        """
+        if "start_losses_" not in self.__dict__:
+            return
+        losses = [self.start_losses_["valid_loss"]]
+        losses += [row["valid_loss"] for row in self.history_[-self.n_iter_ :]]
+        if self.best_epoch_ == 0 and self.n_iter_ >= self.n_iter_no_change:
+            warnings.warn(
+                f"The start was given back, which of the default network is PCA: in {self.n_iter_} "
+                "epochs the loss of held-out rows did not fall below it. X may have no structure "
+                "beyond that; or lower learning_rate, or the weight of "
+                f"objective={self._built['objective']}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif self.max_epochs == "auto" and self.stop_reason_ == "max_epochs":
+            late = min(losses[: 1 + 3 * self.n_iter_ // 4]) - min(losses)
+            if late > max(self.tol, _LATE_SHARE * (losses[0] - min(losses))):
+                warnings.warn(
+                    f"Training ended after {self.n_iter_} epochs, as max_epochs='auto' has it, while "
+                    f"the loss of held-out rows still fell, by {late:.2g} nats in the last quarter. "
+                    f"Try max_epochs={2 * self.n_iter_}.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+
     def _warn_of_collapse(self, mean: np.ndarray) -> None:
-        """Warn where components that X has variance for are not in use."""
+        """Warn where components are not in use."""
         n_active = active_units(mean)
-        if n_active < self._n_axes:
+        if n_active < self.n_components_:
+            if n_active < self._n_axes:
+                advice = (
+                    f"Lower n_components, or the weight of objective={self._built['objective']}, "
+                    "or train for longer."
+                )
+            else:
+                advice = f"X varies in {self._n_axes} directions: lower n_components."
             warnings.warn(
                 f"Of {self.n_components_} components only {n_active} are in use: the codes of the "
-                "others hardly vary (variance below 0.01). Lower n_components, or the weight of "
-                f"objective={self._built['objective']}, or train for longer.",
+                f"others hardly vary (variance below 0.01). {advice}",
                 UserWarning,
                 stacklevel=2,
             )
