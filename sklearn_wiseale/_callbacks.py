@@ -271,12 +271,9 @@ def clone_callbacks(callbacks: list[Any]) -> list[Any]:
                 f"name. Got {type(callback).__name__} instead: {type(error).__name__}: {error}"
             ) from error
 
-    return [
-        type(item)([item[0], made_anew(item[1])])
-        if isinstance(item, (tuple, list)) and len(item) == 2
-        else made_anew(item)
-        for item in callbacks
-    ]
+    named = [item if isinstance(item, (tuple, list)) else (item,) for item in callbacks]
+    cloned = [(*name, made_anew(callback)) for *name, callback in named]
+    return [item if len(item) == 2 else item[0] for item in cloned]
 
 
 def is_kept(name: str) -> bool:

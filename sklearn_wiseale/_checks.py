@@ -191,7 +191,8 @@ def _refuse_frames_without_rows(X: Any) -> None:
     """Raise an error that says what to pass for frames without rows or columns, or not read yet."""
     if type(X).__name__ == "LazyFrame":  # of polars, or one that narwhals makes
         raise TypeError("X must hold its rows. Got a LazyFrame: pass X.collect().")
-    if hasattr(X, "columns") and 0 in getattr(X, "shape", ()):
+    sizes = getattr(X, "shape", ()) if hasattr(X, "columns") else ()  # of Dask, not yet known
+    if any(isinstance(size, int) and size == 0 for size in sizes):
         n_rows, n_columns = X.shape
         raise ValueError(
             "X must have at least one row and one column. Got a dataframe of "

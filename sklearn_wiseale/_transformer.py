@@ -361,7 +361,7 @@ class WiSEALETransformer(
     def __sklearn_clone__(self) -> WiSEALETransformer:
         """A clone; its callbacks are made anew, with the objects that these were made with."""
         bare, callbacks = copy.copy(self), self._callbacks()
-        if callbacks:
+        if self.net_params and callbacks:
             bare.net_params = {k: v for k, v in self.net_params.items() if k != "callbacks"}
         cloned = super(WiSEALETransformer, bare).__sklearn_clone__()
         if callbacks:
@@ -866,10 +866,10 @@ class WiSEALETransformer(
         losses += [row["valid_loss"] for row in self.history_[-self.n_iter_ :]]
         if self.best_epoch_ == 0 and self.n_iter_ >= self.n_iter_no_change:
             warnings.warn(
-                f"The start was given back, which of the default network is PCA: in {self.n_iter_} "
-                "epochs the loss of held-out rows did not fall below it. X may have no structure "
-                "beyond that; or lower learning_rate, or the weight of "
-                f"objective={self._built['objective']}.",
+                "The start (PCA, with the default network) was given back: in "
+                f"{self.n_iter_} epochs the loss of held-out rows did not fall below that of the "
+                "start. X may have no structure beyond it; or lower learning_rate, or the weight "
+                f"of objective={self._built['objective']}.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -877,8 +877,9 @@ class WiSEALETransformer(
             late = min(losses[: 1 + 3 * self.n_iter_ // 4]) - min(losses)
             if late > max(self.tol, _LATE_SHARE * (losses[0] - min(losses))):
                 warnings.warn(
-                    f"Training ended after {self.n_iter_} epochs, as max_epochs='auto' has it, while "
-                    f"the loss of held-out rows still fell, by {late:.2g} nats in the last quarter. "
+                    f"Training ended after {self.n_iter_} epochs, as max_epochs='auto' has it, "
+                    f"while the loss of held-out rows still fell, by {late:.2g} nats in the last "
+                    "quarter of them. "
                     f"Try max_epochs={2 * self.n_iter_}.",
                     ConvergenceWarning,
                     stacklevel=2,
@@ -894,7 +895,7 @@ class WiSEALETransformer(
                     "or train for longer."
                 )
             else:
-                advice = f"X varies in {self._n_axes} directions: lower n_components."
+                advice = f"X has variance for {self._n_axes} only: lower n_components."
             warnings.warn(
                 f"Of {self.n_components_} components only {n_active} are in use: the codes of the "
                 f"others hardly vary (variance below 0.01). {advice}",

@@ -180,8 +180,15 @@ def test_parameters(name, allowed, value):
 
 @pytest.mark.parametrize(
     "name",
-    ["iterator_train__shuffle", "iterator_valid__batch_size", "dataset__length", "warm_start"]
-    + ["module__encoder", "criterion__weight", "compile__mode"],
+    [
+        "iterator_train__shuffle",
+        "iterator_valid__batch_size",
+        "dataset__length",
+        "warm_start",
+        "module__encoder",
+        "criterion__weight",
+        "compile__mode",
+    ],
 )
 def test_what_has_no_effect_is_refused(name):
     with pytest.raises(ValueError, match=f"'net_params'.*no effect here. Got \\['{name}'\\]"):
@@ -189,7 +196,7 @@ def test_what_has_no_effect_is_refused(name):
 
 
 def test_parameters_of_callbacks_that_are_not_there():
-    with pytest.raises(ValueError, match="'net_params'.*no callback of the name 'clip'"):
+    with pytest.raises(ValueError, match=r"'net_params'.*no callback of the name 'clip'"):
         reducer(net_params={"callbacks__clip__gradient_clip_value": 1}).fit(X)
 
 

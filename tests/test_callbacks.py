@@ -113,7 +113,7 @@ def test_a_callback_that_cannot_be_made_anew_is_named():
             self._path = path
 
     estimator = make(Hidden("here")).fit(X)
-    with pytest.raises(ValueError, match="'net_params' .*made anew for a clone.* Got Hidden"):
+    with pytest.raises(ValueError, match=r"'net_params' .*made anew for a clone.* Got Hidden"):
         clone(estimator)
 
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_pickled_works_alone_and_is_named_for_workers(tmp_path):
 def test_left_out_of_net_params_it_is_left_out_of_files(tmp_path):
     held = Holder(threading.Lock())
     estimator = make(held, LRScheduler("StepLR", step_size=1)).fit(X)
-    with pytest.raises(ValueError, match="callbacks.*cannot be stored"):
+    with pytest.raises(ValueError, match=r"callbacks.*cannot be stored"):
         estimator.save(tmp_path / "model")
     estimator.set_params(net_params=None)
     estimator.save(tmp_path / "model")
