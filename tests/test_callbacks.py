@@ -1,8 +1,11 @@
 """Callbacks of skorch in net_params: they are the user's own."""
 
 import copy
+import itertools
 import pickle
+import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +250,33 @@ def test_optunas_pruner_in_memory_hears_all_reports():
     with pytest.raises(pickle.PicklingError) as caught:
         search(make(Prune(study.ask())), n_jobs=2)
     assert "Got Prune instead: a trial of Optuna" in str(caught.value.__cause__)
+
+
+def recipe(name):
+    """The script in the user guide after a label."""
+    text = Path(__file__, "..", "..", "docs", "guide.rst").resolve().read_text()
+    block = text.split(f".. _{name}:")[1].split(".. code-block:: python\n")[1]
+    lines = list(itertools.takewhile(lambda line: not line or line[0] == " ", block.splitlines()))
+    return textwrap.dedent("\n".join(lines))
+
+
+def test_the_recipe_for_optuna():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    script = recipe("optuna").replace("n_trials=20", "n_trials=2")
+    found = {"X": X}
+    exec(script.replace("early_stopping=True", "early_stopping=True, max_epochs=3"), found)
+    assert [len(trial.intermediate_values) for trial in found["study"].trials] == [3, 3]
+
+
+def test_the_recipe_for_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("torch.utils.tensorboard", exc_type=ImportError)
+    monkeypatch.chdir(tmp_path)
+    found = {"X": X}
+    exec(recipe("tensorboard").replace("random_state=0", "random_state=0, max_epochs=2"), found)
+    assert list((tmp_path / "runs" / "wine").iterdir())
+    again = pickle.loads(pickle.dumps(found["reducer"]))
+    np.testing.assert_array_equal(again.transform(X), found["reducer"].transform(X))
 
 
 def test_tensorboard_is_written_to(tmp_path):
