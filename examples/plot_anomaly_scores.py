@@ -87,9 +87,9 @@ for title in data:
 # The forest is ahead on tumours and on iris, where single columns give the unusual rows away; on
 # wine there is nothing between the three. Trees look at one column at a time, though, and see less
 # where it is the combination of columns that is unusual, as in images and in the shuffled rows.
-# Where structure is linear, PCA does as well as a network. A likelihood is no detector by itself: it
-# says how well a model explains a row, and a row may be unlikely without being of another kind, or
-# the reverse. It comes with the codes at no further cost; keep labelled rows to choose by.
+# Where structure is linear, PCA does as well as a network. A likelihood is no detector by itself:
+# it says how well a model explains a row, and a row may be unlikely without being of another kind,
+# or the reverse. It comes with the codes at no further cost; keep labelled rows to choose by.
 
 figure, axes = plt.subplots(len(data), 3, figsize=(9, 10), layout="constrained")
 for row, title in zip(axes, data, strict=True):

@@ -41,7 +41,10 @@ _REASONS = {
 
 
 class StopTraining(Exception):
-    """Ends training early and in order; its text is what ``stop_reason_`` will say."""
+    """Ends training early and in order; ``stop_reason_`` will say why."""
+
+    def __init__(self, reason: str = "callback") -> None:
+        super().__init__(reason)
 
 
 class Schedule(Callback):

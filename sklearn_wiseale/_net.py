@@ -283,7 +283,7 @@ class VariationalNet(NeuralNet):
             stops = any(isinstance(callback, EarlyStopping) for _, callback in self.callbacks_)
             if method_name != "on_epoch_end" or not stops:
                 raise
-            raise StopTraining("callback") from None
+            raise StopTraining from None
 
     def on_batch_begin(
         self, net: Any, batch: Any = None, training: bool = False, **kw: Any

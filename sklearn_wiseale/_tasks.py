@@ -74,7 +74,7 @@ class FitTask(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Close the epoch's task, and stop if a callback says so."""
         if self._close_epoch():
-            raise StopTraining("callback")
+            raise StopTraining
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Close the task of an epoch that was the last."""
