@@ -54,7 +54,7 @@ models = {
 }
 for name, model in models.items():
     model.fit(X_train)
-    share = reconstruction_r2(model, X_test)
+    share = reconstruction_r2(model, X_test, weights="none")
     n_weights = sum(p.numel() for p in model.net_.module_.parameters())
     print(f"{name:18s} share of held-out variance {share:.3f}, {n_weights:,} weights")
 

@@ -34,7 +34,7 @@ models = {
 print(
     f"{'2 components':14s} {'variance':>9s} {'neighbours':>11s} {'log-likelihood':>15s} {'fit':>7s}"
 )
-codes, rebuilt = {}, {}
+codes, rebuilt, shares = {}, {}, {}
 for name, model in models.items():
     start = time.perf_counter()
     model.fit(X_train)
@@ -42,8 +42,9 @@ for name, model in models.items():
     codes[name] = model.transform(X_test)
     rebuilt[name] = model.inverse_transform(codes[name])
     neighbours = KNeighborsClassifier(10).fit(model.transform(X_train), y_train)
+    shares[name] = reconstruction_r2(model, X_test, weights="none")  # pixels have one unit
     print(
-        f"{name:14s} {reconstruction_r2(model, X_test):9.3f} "
+        f"{name:14s} {shares[name]:9.3f} "
         f"{neighbours.score(codes[name], y_test):11.3f} "
         f"{model.score(X_test):10.1f} nats {seconds:5.1f} s"
     )
@@ -68,7 +69,7 @@ for axis, (name, Z) in zip(upper.subplots(1, 2), codes.items(), strict=True):
             fontweight="bold", ha="center", va="center", path_effects=[halo],
         )  # fmt: skip
     axis.set(title=name, xticks=[], yticks=[])
-    axis.set_xlabel(f"{reconstruction_r2(models[name], X_test):.0%} of the variance reconstructed")
+    axis.set_xlabel(f"{shares[name]:.0%} of the variance reconstructed")
 
 shown = [int(np.flatnonzero(y_test == digit)[0]) for digit in range(10)]
 rows = {"image": X_test[shown], **{name: images[shown] for name, images in rebuilt.items()}}

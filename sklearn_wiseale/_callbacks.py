@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import joblib
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
-__all__ = ["BestState", "EachEpoch", "ProgressBar", "Schedule", "StopTraining", "with_defaults"]
+__all__ = [
+    "BestLosses",
+    "BestState",
+    "EachEpoch",
+    "ProgressBar",
+    "Schedule",
+    "StopTraining",
+    "clone_callbacks",
+    "describe_callbacks",
+    "is_kept",
+    "refuse_pickling",
+    "with_defaults",
+]
+
+
+#: Why training ended, as the bar says it.
+_REASONS = {
+    "max_epochs": "ended",
+    "no_improvement": "stopped early: held-out loss no longer falls",
+    "diverged": "stopped early: loss no longer finite",
+    "callback": "stopped early by a callback",
+    "interrupted": "interrupted",
+}
 
 
 class StopTraining(Exception):
-    """Ends training early and in order."""
+    """Ends training early and in order; ``stop_reason_`` will say why."""
+
+    def __init__(self, reason: str = "callback") -> None:
+        super().__init__(reason)
 
 
 class Schedule(Callback):
@@ -77,6 +105,21 @@ class Schedule(Callback):
         net.history.record("learning_rate", net.optimizer_.param_groups[0]["lr"])
 
 
+class BestLosses(Callback):
+    """Records ``train_loss_best`` and ``valid_loss_best``, as skorch does.
+
+    Whether the epoch has the lowest loss so far; skorch's ``Checkpoint`` looks for it.
+    """
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        row = net.history[-1]
+        for name in ("train_loss", "valid_loss"):
+            if name in row:
+                best = f"{name}_best"
+                earlier = (old[name] for old in reversed(net.history) if old.get(best))
+                net.history.record(best, row[name] < next(earlier, math.inf))
+
+
 class BestState(Callback):
     """Keeps the best state of the network and gives it back; stops when there is no progress.
 
@@ -102,8 +145,13 @@ class BestState(Callback):
         self.state_: dict[str, Any]  # tensors, and what a module gives as extra state
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
+        self.first_ = len(net.history)  # epochs of earlier calls
+        self.start_: dict[str, float] = {}
         if self.held_out_ is not None:
-            self.best_loss_ = self.reference_ = sum(net.held_out_terms(self.held_out_))
+            terms = net.held_out_terms(self.held_out_)
+            self.best_loss_ = self.reference_ = sum(terms)
+            names = ("valid_reconstruction", "valid_divergence", "valid_loss")
+            self.start_ = dict(zip(names, [*terms, sum(terms)], strict=True))
         self._keep(net)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
@@ -117,7 +165,7 @@ class BestState(Callback):
                 stacklevel=2,
             )
             net.__dict__.pop("optimizer_", None)  # its moments are no longer finite either
-            raise StopTraining
+            raise StopTraining("diverged")
         if self.held_out_ is None:
             self._keep(net)
             return
@@ -130,7 +178,7 @@ class BestState(Callback):
             return
         self.waited_ += 1
         if self.waited_ >= self.patience:
-            raise StopTraining
+            raise StopTraining("no_improvement")
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         net.module_.load_state_dict(self.state_)
@@ -140,7 +188,7 @@ class BestState(Callback):
 
     def state(self) -> dict[str, float]:
         """What is known of the best epoch so far, beside its weights in ``state_``."""
-        names = ("best_loss", "reference", "waited")
+        names = ("best_epoch", "best_loss", "reference", "waited")
         return {name: getattr(self, f"{name}_") for name in names}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -150,6 +198,7 @@ class BestState(Callback):
             setattr(self, f"{name}_", value)
 
     def _keep(self, net: Any) -> None:
+        self.best_epoch_ = len(net.history) - self.first_
         with net.averaged_weights():
             self.state_ = {
                 name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
@@ -179,10 +228,98 @@ def with_defaults(callbacks: list[Any], patience: int, tol: float) -> list[Any]:
     The best state may stop training, and then those after it would miss the epoch's end. A
     ``LRScheduler`` of the user's takes the place of the schedule.
     """
-    parts = [part for item in callbacks for part in (item if isinstance(item, tuple) else [item])]
-    own = any(isinstance(part, LRScheduler) or part is LRScheduler for part in parts)
+    own = any(isinstance(part, LRScheduler) or part is LRScheduler for part in _alone(callbacks))
     first = [] if own else [("schedule", Schedule())]
-    return [*first, *callbacks, ("best_state", BestState(patience, tol))]
+    losses = ("best_losses", BestLosses())
+    return [*first, losses, *callbacks, ("best_state", BestState(patience, tol))]
+
+
+def _alone(callbacks: list[Any]) -> list[Any]:
+    """Callbacks, instances or classes, without their names."""
+    return [item[-1] if isinstance(item, (tuple, list)) else item for item in callbacks]
+
+
+def _parameters(callback: Any) -> dict[str, Any]:
+    """What a callback was made with.
+
+    skorch takes all attributes whose names do not end in an underscore; notes are among them.
+    """
+    given = inspect.signature(type(callback)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in given):
+        return callback.get_params(deep=False)
+    return {parameter.name: getattr(callback, parameter.name) for parameter in given}
+
+
+def clone_callbacks(callbacks: list[Any]) -> list[Any]:
+    """Callbacks made anew, with the very objects that the given ones were made with.
+
+    So each fit of a search has a state of its own, as with skorch, while what belongs to the user,
+    such as a writer or a trial, is shared and not copied.
+
+    Raises
+    ------
+    ValueError
+        If the parameters of one cannot be read off it.
+    """
+
+    def made_anew(callback: Any) -> Any:
+        if isinstance(callback, type):
+            return callback
+        try:
+            return type(callback)(**_parameters(callback))
+        except Exception as error:
+            raise ValueError(
+                "The 'net_params' parameter of WiSEALETransformer must have callbacks that can be "
+                "made anew for a clone: each argument of __init__ must be an attribute of the same "
+                f"name. Got {type(callback).__name__} instead: {type(error).__name__}: {error}"
+            ) from error
+
+    named = [item if isinstance(item, (tuple, list)) else (item,) for item in callbacks]
+    cloned = [(*name, made_anew(callback)) for *name, callback in named]
+    return [item if len(item) == 2 else item[0] for item in cloned]
+
+
+def is_kept(name: str) -> bool:
+    """Whether a parameter of the net stays if the user's callbacks are left out."""
+    first, *rest = name.split("__")
+    return first != "callbacks" or rest[:1] in (["schedule"], ["best_losses"], ["best_state"])
+
+
+def describe_callbacks(callbacks: list[Any]) -> list[Any]:
+    """Types of callbacks, and those of their parameters that are numbers, texts or None."""
+    described = []
+    for callback in _alone(callbacks):
+        try:
+            params = {} if isinstance(callback, type) else _parameters(callback)
+        except AttributeError:
+            params = {}
+        plain = (bool, int, float, str, type(None))
+        kind = callback if isinstance(callback, type) else type(callback)
+        known = {name: value for name, value in params.items() if isinstance(value, plain)}
+        described.append([kind.__qualname__, known])
+    return described
+
+
+def refuse_pickling(callbacks: list[Any]) -> None:
+    """Raise a TypeError that names a callback which cannot be pickled, or not without loss.
+
+    joblib's workers are sent what cloudpickle makes, which can hold all that a pickle can.
+    """
+    for callback in _alone(callbacks):
+        if isinstance(callback, type):
+            continue
+        storages = (getattr(value, "storage", None) for value in vars(callback).values())
+        try:
+            if any(type(storage).__name__ == "InMemoryStorage" for storage in storages):
+                raise TypeError("a trial of Optuna in this process's memory, which others lack")
+            pickle.dumps(joblib.wrap_non_picklable_objects(callback))
+        except Exception as error:
+            raise TypeError(
+                "The 'net_params' parameter of WiSEALETransformer must have callbacks that can be "
+                "pickled, to be sent to workers or kept. Got "
+                f"{type(callback).__name__} instead: {error}. Use n_jobs=1, or leave it out by "
+                "set_params(net_params=None)."
+            ) from error
 
 
 class ProgressBar(Callback):
@@ -209,6 +346,8 @@ class ProgressBar(Callback):
         self.bar_.update()
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        if self.bar_.n < self.epochs and net.stop_reason_:
+            self.bar_.set_description_str(f"WiSEALETransformer, {_REASONS[net.stop_reason_]}")
         self.bar_.close()
         self.bar_ = None
 

@@ -37,7 +37,13 @@ _RESERVED_NET_PARAMS = {
     "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
     "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
     "predict_nonlinearity",
+    "callbacks__best_state__patience", "callbacks__best_state__tol",
+    "callbacks__schedule__learning_rate",
 }  # fmt: skip
+#: What skorch takes, and what would have no effect here: other names, and beginnings of names.
+_WITHOUT_EFFECT = (
+    "warm_start", "module__", "criterion__", "dataset__", "iterator_train__", "iterator_valid__"
+)  # fmt: skip
 
 
 def resolve(name: str, part: Any) -> Any:
@@ -61,6 +67,14 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
             "The 'net_params' parameter of WiSEALETransformer must not contain "
             f"{sorted(reserved)}: the estimator sets them. Got {estimator.net_params!r} instead."
         )
+    idle = [name for name in net_params if str(name).startswith(_WITHOUT_EFFECT)]
+    if not net_params.get("compile"):
+        idle += [name for name in net_params if str(name).startswith("compile__")]
+    if idle:
+        raise ValueError(
+            "The 'net_params' parameter of WiSEALETransformer must not contain what has no effect "
+            f"here. Got {sorted(map(str, idle))} among {estimator.net_params!r}."
+        )
     if not isinstance(net_params.get("callbacks") or [], list):
         raise ValueError(
             "The 'net_params' parameter of WiSEALETransformer must give callbacks as a list. "
@@ -79,8 +93,8 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
     return parts
 
 
-def find_device(name: str, precision: str) -> torch.device:
-    """The device that a name stands for.
+def find_device(name: str | torch.device, precision: str) -> torch.device:
+    """The device that a name stands for, if it is not one already.
 
     Raises
     ------
@@ -98,7 +112,7 @@ def find_device(name: str, precision: str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
             "The 'device' parameter of WiSEALETransformer must be 'auto' or a torch device "
-            f"available here, such as 'cpu'. Got {name!r} instead: {str(error).splitlines()[0]}"
+            f"available here, such as 'cpu'. Got {name!r} instead: {_why_no_device(name, error)}"
         ) from error
     if device.type == "mps" and precision == "float64":
         raise ValueError(
@@ -113,6 +127,17 @@ def find_device(name: str, precision: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def _why_no_device(name: Any, error: Exception) -> str:
+    """Why a device is not available: torch's reason, where it has one for users."""
+    try:
+        kind = torch.device(name).type
+    except (RuntimeError, TypeError):
+        return "torch knows no device of that name."
+    if kind == "cuda":
+        return str(error).splitlines()[0]  # such as a driver that is too old
+    return f"torch finds no device of the type {kind!r} on this machine."
 
 
 @contextmanager
@@ -134,7 +159,10 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
     Without ``finite``, values are left for :class:`Rows` to look at; "allow-nan" lets NaN pass.
     """
     X = as_numpy(X)
+    _refuse_frames_without_rows(X)
     try:
+        if _has_dates(X):
+            raise TypeError("X has columns of dates or durations")
         with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
             checked = validate_data(
                 estimator,
@@ -157,6 +185,29 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
             "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
         ) from error
     return checked
+
+
+def _refuse_frames_without_rows(X: Any) -> None:
+    """Raise an error that says what to pass for frames without rows or columns, or not read yet."""
+    if type(X).__name__ == "LazyFrame":  # of polars, or one that narwhals makes
+        raise TypeError("X must hold its rows. Got a LazyFrame: pass X.collect().")
+    sizes = getattr(X, "shape", ()) if hasattr(X, "columns") else ()  # of Dask, not yet known
+    if any(isinstance(size, int) and size == 0 for size in sizes):
+        n_rows, n_columns = X.shape
+        raise ValueError(
+            "X must have at least one row and one column. Got a dataframe of "
+            f"{n_rows} sample(s) and {n_columns} feature(s)."
+        )
+
+
+def _has_dates(X: Any) -> bool:
+    """Whether a dataframe has columns of dates or durations, which some libraries read as ints."""
+    dtypes = getattr(X, "dtypes", ())
+    for dtype in dtypes if np.iterable(dtypes) else ():
+        temporal = getattr(dtype, "is_temporal", None)  # of polars
+        if getattr(dtype, "kind", "") in ("m", "M") or (callable(temporal) and temporal()):
+            return True
+    return False
 
 
 def refuse_dates(X: np.ndarray) -> None:

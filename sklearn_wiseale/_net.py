@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from ._callbacks import BestState, StopTraining
+from ._callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept
 from ._data import Rows, ShuffledBatches
 from ._packed import pack, unpack
 from ._ranks import ALONE, Ranks
@@ -114,6 +114,7 @@ class VariationalNet(NeuralNet):
     """
 
     ranks_: Ranks = ALONE  # of the present call of train
+    stop_reason_ = ""  # why the last call of train ended
 
     def __init__(
         self, module: nn.Module, criterion: nn.Module, *, seed: int, autocast: bool, **kwargs: Any
@@ -195,13 +196,15 @@ class VariationalNet(NeuralNet):
         self.average_ = None
         if held_out is not None:
             self.average_ = [p.detach().clone() for p in self.module_.parameters()]
+        self.stop_reason_ = "interrupted"
         self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
             if resume is not None:
                 epochs -= resume()
             self.fit_loop((rows, held_out), epochs=epochs)
-        except StopTraining:
-            pass
+            self.stop_reason_ = "max_epochs"
+        except StopTraining as stop:
+            self.stop_reason_ = str(stop)
         finally:
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # of an epoch that was interrupted
@@ -262,14 +265,15 @@ class VariationalNet(NeuralNet):
         if method_name != "on_epoch_end" or self.ranks_.size == 1:
             self._notify_own(method_name, **kwargs)
             return
-        stop = False
+        reason = ""
         with self.ranks_.together():
             try:
                 self._notify_own(method_name, **kwargs)
-            except StopTraining:
-                stop = True
-        if any(self.ranks_.objects(stop)):
-            raise StopTraining
+            except StopTraining as stop:
+                reason = str(stop)
+        reasons = [text for text in self.ranks_.objects(reason) if text]
+        if reasons:
+            raise StopTraining(reasons[0])
 
     def _notify_own(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; skorch's ``EarlyStopping`` stops by a KeyboardInterrupt."""
@@ -476,6 +480,17 @@ class VariationalNet(NeuralNet):
             if isinstance(callback, BestState) and hasattr(callback, "state_"):  # in training
                 net.module_.load_state_dict(callback.state_)
         net._set_training(False)
+        return net
+
+    def without_callbacks(self) -> VariationalNet:
+        """A net that has the same state, and of callbacks only those that are not the user's."""
+        net = object.__new__(type(self))
+        net.__dict__ = {name: v for name, v in self.__dict__.items() if is_kept(name)}
+        kinds = (EpochTimer, Schedule, BestLosses, BestState)
+        own = [item for item in self.callbacks_ if isinstance(item[1], kinds)]
+        if any(isinstance(callback, LRScheduler) for _, callback in self.callbacks_):
+            own.append(("schedule", Schedule()))
+        net.callbacks_, net.callbacks = own, [item for item in own if item[0] != "epoch_timer"]
         return net
 
     def on_cpu(self) -> VariationalNet:

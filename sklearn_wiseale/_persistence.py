@@ -59,7 +59,8 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
         )
     check_parameters(estimator)
-    net = estimator.net_.on_cpu()
+    net, net_params = estimator._stored_net()
+    net = net.on_cpu()
     tensors = {
         "scaling/shift": torch.from_numpy(np.array(estimator._scaling.shift)),
         "scaling/scale": torch.from_numpy(np.array(estimator._scaling.scale)),
@@ -81,12 +82,15 @@ def _taken_apart(estimator: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors["noise_scale"] = torch.from_numpy(np.array(noise))
     elif noise is not None:
         fitted["noise_scale_"] = float(noise)
-    built = {**estimator._built, "net_params": estimator._net_params}
+    parameters = estimator.get_params(deep=False)
+    if isinstance(parameters["device"], torch.device):
+        parameters["device"] = str(parameters["device"])
+    built = {**estimator._built, "net_params": net_params}
     header = {
         "kind": _KIND,
         "class": name,
         "versions": {package: _version(package) for package in _PACKAGES},
-        "parameters": _encoded(estimator.get_params(deep=False)),
+        "parameters": _encoded(parameters),
         "built": _encoded(built),
         "fitted": fitted,
         "net": {key: encode(getattr(net, key), f"net_.{key}") for key in _NET},
@@ -133,6 +137,9 @@ def _fitted(estimator: Any) -> dict[str, Any]:
     fitted["_inverse_dtype"] = np.dtype(state["_inverse_dtype"]).str
     fitted["_image_shape"] = encode(state["_image_shape"], "_image_shape")
     fitted["history_"] = _rows_by_names(state["history_"])
+    for name in ("best_epoch_", "start_losses_", "stop_reason_"):
+        if name in state:
+            fitted[name] = encode(state[name], name)
     if "feature_names_in_" in state:
         fitted["feature_names_in_"] = list(map(str, state["feature_names_in_"]))
     if "aggregate_kl_bounds_" in state:
@@ -163,7 +170,7 @@ def _schedule(callbacks: list[Any]) -> dict[str, Any] | None:
 
 def read(
     path: str | os.PathLike[str],
-    device: str,
+    device: str | torch.device,
     handed_back: Mapping[str, Part | None],
     *,
     estimators: Mapping[str, type],
@@ -228,7 +235,7 @@ class _Restored:
         self.used: set[str] = set()
         self.lacking: dict[str, list[str]] = {}
 
-    def estimator(self, estimators: Mapping[str, type], bounds: type, device: str) -> Any:
+    def estimator(self, estimators: Mapping[str, type], bounds: type, device: Any) -> Any:
         """The estimator."""
         name = _entry(self.header, "class", str)
         if name not in estimators:
@@ -301,7 +308,7 @@ class _Restored:
                 "Use set_params after loading"
             )
 
-    def _device(self, stored: Any, precision: Any, asked: str) -> Any:
+    def _device(self, stored: Any, precision: Any, asked: Any) -> Any:
         """The device that is asked for, or that of the file, if it is here."""
         if asked != "auto" or type(stored) is not str:
             return stored if asked == "auto" else asked
@@ -328,6 +335,14 @@ class _Restored:
         elif "noise_scale_" in fitted:
             state["noise_scale_"] = _entry(fitted, "noise_scale_", float)
         state["history_"] = self._history()
+        if "best_epoch_" in fitted:
+            state["best_epoch_"] = self._count("best_epoch_")
+        if "stop_reason_" in fitted:
+            state["stop_reason_"] = _entry(fitted, "stop_reason_", str)
+        if "start_losses_" in fitted:
+            state["start_losses_"] = losses = decode(fitted["start_losses_"])
+            if type(losses) is not dict or not set(map(type, losses.values())) <= {float}:
+                raise ValueError(f"its entry 'start_losses_' must be of numbers. Got {losses}")
         state["_inverse_dtype"] = _FLOATS[_entry(fitted, "_inverse_dtype", str)]
         state["_image_shape"] = shape = decode(fitted.get("_image_shape"))
         if shape is not None and (type(shape) is not tuple or math.prod(shape) != n_features):

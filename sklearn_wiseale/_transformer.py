@@ -20,12 +20,22 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._arguments import Interval, check_count, check_seed
-from ._callbacks import EachEpoch, ProgressBar, with_defaults
+from ._callbacks import (
+    BestState,
+    EachEpoch,
+    ProgressBar,
+    clone_callbacks,
+    describe_callbacks,
+    is_kept,
+    refuse_pickling,
+    with_defaults,
+)
 from ._checkpoint import Checkpoint, fingerprint_of
 from ._checks import (
     PARTS,
@@ -68,6 +78,8 @@ _AUTO_EPOCHS = (10, 300)
 #: n_draws="auto" allows itself so many draws, and draws times columns.
 _AUTO_DRAWS = (8, 64)
 _AUTO_DRAWN_NUMBERS = 2**17
+#: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
+_LATE_SHARE = 0.01
 #: What to do where memory is short.
 _TO_FIT = (
     "Lower batch_size, the width of the objective or the layers of the network, or use "
@@ -148,7 +160,7 @@ class WiSEALETransformer(
         Let ``fit`` go on from the present weights and scaling. Of the parameters that shape them
         (n_components, likelihood, network, scale, precision) none may then change.
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "auto" takes CUDA, then MPS, then the CPU; or any torch device.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
@@ -180,10 +192,24 @@ class WiSEALETransformer(
     history_ : list of dict
         One an epoch, plain numbers: ``train_reconstruction`` and ``train_divergence`` (nats a row,
         scaled units), their sum ``train_loss``, the same with ``valid_`` where rows are held out,
-        ``learning_rate`` and ``dur`` (seconds).
+        ``learning_rate`` and ``dur`` (seconds); and, as booleans, ``train_loss_best`` and
+        ``valid_loss_best``: whether the loss is the lowest so far.
 
     n_iter_ : int
-        Epochs run.
+        Epochs run: by the last ``fit``, or by all calls of ``partial_fit``.
+
+    best_epoch_ : int
+        Epoch of the last ``fit`` whose state was given back, from 1; 0 is the start. Where no
+        rows are held out it is the last one.
+
+    start_losses_ : dict
+        ``valid_reconstruction``, ``valid_divergence`` and ``valid_loss`` of the start, before the
+        first epoch of ``history_``; only where rows are held out.
+
+    stop_reason_ : str
+        Why the last ``fit`` ended: "max_epochs", "no_improvement" (of held-out rows),
+        "diverged" (a loss that was not finite), "callback" or "interrupted". This and the two
+        above are of ``fit``; ``partial_fit`` removes them.
 
     n_features_in_ : int
         Columns of X.
@@ -253,7 +279,7 @@ class WiSEALETransformer(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
-        "device": [str],
+        "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bfloat16", "float64"})],
         "checkpoint": [str, os.PathLike, None],
         "verbose": ["verbose"],
@@ -282,7 +308,7 @@ class WiSEALETransformer(
         n_iter_no_change: int = 30,
         tol: float = 1e-4,
         warm_start: bool = False,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "float32",
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -335,6 +361,42 @@ class WiSEALETransformer(
                     f"the defaults. Pass an object, for instance {name}={example}()."
                 )
         return super().set_params(**params)
+
+    def __sklearn_clone__(self) -> WiSEALETransformer:
+        """A clone; its callbacks are made anew, with the objects that these were made with."""
+        bare, callbacks = copy.copy(self), self._callbacks()
+        if self.net_params and callbacks:
+            bare.net_params = {k: v for k, v in self.net_params.items() if k != "callbacks"}
+        cloned = super(WiSEALETransformer, bare).__sklearn_clone__()
+        if callbacks:
+            cloned.net_params["callbacks"] = clone_callbacks(callbacks)
+        return cloned
+
+    def __copy__(self) -> WiSEALETransformer:
+        copied = object.__new__(type(self))
+        copied.__dict__ = self.__dict__.copy()
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles, which callbacks that are no longer in net_params are left out of."""
+        refuse_pickling(self._callbacks())
+        state = {**super().__getstate__()}
+        if "net_" in state:
+            state["net_"], state["_net_params"] = self._stored_net()
+        return state
+
+    def _stored_net(self) -> tuple[VariationalNet, dict[str, Any] | None]:
+        """The net and what it was built with, callbacks left out that net_params no longer has."""
+        net, params = self.net_, self._net_params
+        if params and params.get("callbacks") and not self._callbacks():
+            net = net.without_callbacks()
+            params = {name: value for name, value in params.items() if is_kept(name)}
+        return net, params
+
+    def _callbacks(self) -> list[Any]:
+        """The user's callbacks of skorch."""
+        callbacks = self.net_params.get("callbacks") if isinstance(self.net_params, dict) else None
+        return callbacks if isinstance(callbacks, list) else []
 
     # fitting ------------------------------------------------------------------------------
 
@@ -409,6 +471,7 @@ class WiSEALETransformer(
                 last.append(("checkpoint", self._writer(checkpoint, split_seed)))
             n_epochs = self._n_epochs(len(train))
             self._train(train, held_out, n_epochs, horizon=True, last=last, resume=resume)
+            self._warn_of_the_end()
             mean, log_var = self._encode_by_ranks(X, missing)
             self._bound_aggregate(mean, log_var, split_rng, _BOUND_ROWS)
             self._warn_of_collapse(mean)
@@ -512,6 +575,9 @@ class WiSEALETransformer(
         params = self.get_params(deep=False)
         if self.batch_size != "auto":  # the same fit, whatever the number of processes
             params["batch_size"] = int(self.batch_size) * Ranks.present().size
+        if self._callbacks():
+            described = describe_callbacks(self._callbacks())
+            params["net_params"] = {**params["net_params"], "callbacks": described}
         return joblib.hash(
             {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
         )
@@ -593,7 +659,7 @@ class WiSEALETransformer(
 
     def _start(self, X: Any, parts: dict[str, Any], rng: np.random.RandomState) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
-        ranks, moments = Ranks.present(), _moments(X)
+        ranks, moments = Ranks.present(), _moments(X, getattr(self, "feature_names_in_", None))
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         self._scaling = column_scaling(moments, modes)
@@ -653,7 +719,7 @@ class WiSEALETransformer(
             other = {f"optimizer__{name}" for name in ("foreach", "capturable", "differentiable")}
             if not other.intersection(params):  # which exclude the fused step
                 params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
-        callbacks = copy.deepcopy(params.pop("callbacks", None) or [])
+        callbacks = params.pop("callbacks", None) or []
         try:
             net = VariationalNet(
                 module,
@@ -665,7 +731,12 @@ class WiSEALETransformer(
                 callbacks=with_defaults(callbacks, self.n_iter_no_change, self.tol),
                 **params,
             )
-            return net.initialize()
+            net.initialize()
+            unknown = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
+            unknown -= {name for name, _ in net._uniquely_named_callbacks()}
+            if unknown:
+                raise ValueError(f"there is no callback of the name {min(unknown)!r}")
+            return net
         except Exception as error:
             if not self.net_params:
                 raise
@@ -756,7 +827,18 @@ class WiSEALETransformer(
             new = net.epochs_since(n_before)
             self.history_ = self.history_ + new
             self.n_iter_ = len(new) if horizon else len(self.history_)
+            self._set_outcome(dict(before).get("best_state") if horizon else None)
             self._set_noise_scale()
+
+    def _set_outcome(self, best_state: BestState | None) -> None:
+        """Attributes that say what became of a fit; of ``partial_fit`` there is none to say."""
+        for name in ("best_epoch_", "start_losses_", "stop_reason_"):
+            self.__dict__.pop(name, None)
+        if best_state is not None:
+            self.best_epoch_ = min(best_state.best_epoch_, self.n_iter_)
+            self.stop_reason_ = self.net_.stop_reason_
+            if best_state.start_:
+                self.start_losses_ = dict(best_state.start_)
 
     def _set_noise_scale(self) -> None:
         """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
@@ -782,14 +864,50 @@ class WiSEALETransformer(
             len(chosen),
         )
 
+    def _warn_of_the_end(self) -> None:
+        """Warn where training was of no use, or where its end came too early.
+
+        A number of epochs that the user has chosen is taken as meant.
+        """
+        if "start_losses_" not in self.__dict__:
+            return
+        losses = [self.start_losses_["valid_loss"]]
+        losses += [row["valid_loss"] for row in self.history_[-self.n_iter_ :]]
+        if self.best_epoch_ == 0 and self.n_iter_ >= self.n_iter_no_change:
+            warnings.warn(
+                "The start (PCA, with the default network) was given back: in "
+                f"{self.n_iter_} epochs the loss of held-out rows did not fall below that of the "
+                "start. X may have no structure beyond it; or lower learning_rate, or the weight "
+                f"of objective={self._built['objective']}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif self.max_epochs == "auto" and self.stop_reason_ == "max_epochs":
+            late = min(losses[: 1 + 3 * self.n_iter_ // 4]) - min(losses)
+            if late > max(self.tol, _LATE_SHARE * (losses[0] - min(losses))):
+                warnings.warn(
+                    f"Training ended after {self.n_iter_} epochs, as max_epochs='auto' has it, "
+                    f"while the loss of held-out rows still fell, by {late:.2g} nats in the last "
+                    "quarter of them. "
+                    f"Try max_epochs={2 * self.n_iter_}.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+
     def _warn_of_collapse(self, mean: np.ndarray) -> None:
-        """Warn where components that X has variance for are not in use."""
+        """Warn where components are not in use."""
         n_active = active_units(mean)
-        if n_active < self._n_axes:
+        if n_active < self.n_components_:
+            if n_active < self._n_axes:
+                advice = (
+                    f"Lower n_components, or the weight of objective={self._built['objective']}, "
+                    "or train for longer."
+                )
+            else:
+                advice = f"X has variance for {self._n_axes} only: lower n_components."
             warnings.warn(
                 f"Of {self.n_components_} components only {n_active} are in use: the codes of the "
-                "others hardly vary (variance below 0.01). Lower n_components, or the weight of "
-                f"objective={self._built['objective']}, or train for longer.",
+                f"others hardly vary (variance below 0.01). {advice}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -1092,7 +1210,7 @@ class WiSEALETransformer(
         Of GPUs without a number each thread has its own: the net stays on the one where it is.
         """
         device = find_device(self.device, self.precision)
-        if ":" in self.device or torch.device(self.net_.device).type != device.type:
+        if ":" in str(self.device) or torch.device(self.net_.device).type != device.type:
             self.net_.to(device)
         return self.net_
 
@@ -1215,7 +1333,7 @@ class WiSEALETransformer(
 
 def load(
     path: str | os.PathLike[str],
-    device: str = "auto",
+    device: str | torch.device = "auto",
     *,
     objective: Objective | None = None,
     likelihood: Likelihood | None = None,
@@ -1230,7 +1348,7 @@ def load(
     ----------
     path : str or PathLike
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Becomes the parameter ``device`` of the estimator. "auto" keeps the one that it was saved
         with or, where that is not available here, stands for itself.
 
@@ -1283,8 +1401,10 @@ def _page_of_class() -> str:
     return ""
 
 
-def _moments(X: Any) -> Moments:
+def _moments(X: Any, names: np.ndarray | None) -> Moments:
     """Moments of all rows of X, each rank having looked at its part of them.
+
+    ``names`` are those of the columns, where they have some.
 
     Raises
     ------
@@ -1299,10 +1419,13 @@ def _moments(X: Any) -> Moments:
         moments, *others = ranks.objects(moments)
         for other in others:
             moments.merge(other)
-    if not moments.observed.all():
+    empty = np.flatnonzero(moments.observed == 0)
+    if len(empty):
+        shown = ", ".join(map(str, empty[:5]) if names is None else map(repr, names[empty[:5]]))
+        more = f" and {len(empty) - 5} others" if len(empty) > 5 else ""
         raise ValueError(
             "X must have an observed value in every column. Got only NaN in column "
-            f"{int(moments.observed.argmin())}: leave it out."
+            f"{shown}{more}: leave it out."
         )
     if not np.isfinite(moments.variance).all():
         raise ValueError(

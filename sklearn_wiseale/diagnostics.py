@@ -222,9 +222,7 @@ def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = 
     return float(np.sqrt(np.mean(squared)))
 
 
-def reconstruction_r2(
-    estimator: Any, X: Any, y: Any = None, *, weights: str = "estimator"
-) -> float:
+def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "feature") -> float:
     """Share of the variance of X that ``inverse_transform(transform(X))`` reconstructs.
 
     One minus residual over total sum of squares, both around the mean of the given rows and
@@ -240,9 +238,13 @@ def reconstruction_r2(
     y : ignored
         Present so that the function serves as a scorer.
 
-    weights : {"estimator", "feature", "none"}, default="estimator"
-        How columns are weighted in both sums: as the estimator scales them inside (as "none" for
-        one that does not), each by the inverse of its variance in X, or not at all.
+    weights : {"feature", "none", "estimator"}, default="feature"
+        How columns are weighted in both sums. "feature" weights each by the inverse of its
+        variance in X, so that columns count alike: the mean of the columns' shares. "none" does
+        not weight, so that columns of large variance count for most: for images, spectra and
+        other columns of one unit. Both say the same of any transformer, which "estimator" does
+        not: columns as the estimator scales them inside, and unweighted for one that does not,
+        among them all pipelines.
 
     Returns
     -------
@@ -260,8 +262,9 @@ def reconstruction_r2(
     >>> from sklearn.decomposition import PCA
     >>> from sklearn_wiseale.diagnostics import reconstruction_r2
     >>> X = load_iris().data
-    >>> round(reconstruction_r2(PCA(2).fit(X), X), 3)
-    0.978
+    >>> pca = PCA(2).fit(X)
+    >>> round(reconstruction_r2(pca, X), 3), round(reconstruction_r2(pca, X, weights="none"), 3)
+    (0.933, 0.978)
     """
     for method in ("transform", "inverse_transform"):
         if not hasattr(estimator, method):

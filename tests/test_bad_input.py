@@ -1,6 +1,7 @@
 """What is refused, everywhere: the message names the argument, what is allowed and the value."""
 
 import re
+from datetime import date, datetime, time, timedelta
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,8 +78,9 @@ PARAMETERS = [
     ("n_iter_no_change", "an int in the range [1, inf)", [0, 2.5, True, None]),
     ("tol", "a float in the range [0.0, inf)", [-1, NAN, INF, True, None]),
     ("warm_start", "'bool'", [1, None, "yes"]),
-    ("device", "'str'", [None, 3, torch.device("cpu")]),
+    ("device", "'str'", [None, 3, torch.float32]),
     ("device", "'auto' or a torch device available here", ["gpu", "", "cuda:99"]),
+    ("device", "torch finds no device of the type 'xla'", ["xla", torch.device("xla")]),
     ("device", "a device that holds data", ["meta"]),
     ("precision", "'float64'", ["float16", None, 32, torch.float32]),
     ("checkpoint", "'os.PathLike'", [3, b"here", True]),
@@ -86,6 +88,7 @@ PARAMETERS = [
     ("random_state", "an int in the range [0, 4294967295]", [-1, 2**32, 1.5, "seed", [1]]),
     ("net_params", "'dict'", [3, "lr", [("lr", 1)]]),
     ("net_params", "not contain", [{"lr": 1}, {"module": None}, {"batch_size": 3}]),
+    ("net_params", "not contain", [{"callbacks__best_state__patience": 3}]),
     ("net_params", "parameters of a skorch NeuralNet", [{"depth": 3}, {1: 2}]),
     (
         "net_params",
@@ -175,6 +178,42 @@ def test_parameters(name, allowed, value):
     assert getattr(estimator, name) is value
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "iterator_train__shuffle",
+        "iterator_valid__batch_size",
+        "dataset__length",
+        "warm_start",
+        "module__encoder",
+        "criterion__weight",
+        "compile__mode",
+    ],
+)
+def test_what_has_no_effect_is_refused(name):
+    with pytest.raises(ValueError, match=f"'net_params'.*no effect here. Got \\['{name}'\\]"):
+        reducer(net_params={name: 1}).fit(X)
+
+
+def test_parameters_of_callbacks_that_are_not_there():
+    with pytest.raises(ValueError, match=r"'net_params'.*no callback of the name 'clip'"):
+        reducer(net_params={"callbacks__clip__gradient_clip_value": 1}).fit(X)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
+def test_a_device_that_is_not_here_is_said_in_a_line():
+    with pytest.raises(ValueError, match=r"finds no device of the type 'mps' on this machine\.$"):
+        reducer(device="mps").fit(X)
+
+
+def test_a_device_of_torch_is_taken_as_its_name_is(tmp_path):
+    estimator = reducer(device=torch.device("cpu")).fit(X)
+    np.testing.assert_array_equal(estimator.transform(X), reducer(device="cpu").fit(X).transform(X))
+    estimator.save(tmp_path / "model")
+    again = load(tmp_path / "model", device=torch.device("cpu"))
+    np.testing.assert_array_equal(again.transform(X), estimator.transform(X))
+
+
 ROLES = {"objectives": "objective", "likelihoods": "likelihood", "networks": "network"}
 
 
@@ -240,6 +279,15 @@ ROWS = {
     "categories": (table(pd, pd.Categorical(["x", "y"])), r"not: \['b'\]"),
     "complex column": (table(pd, [1j, 2.0]), r"not: \['b'\]"),
     "polars names": (table(pl, ["x", "y"]), r"not: \['b'\]"),
+    "arrow days": (table(pd, pd.array(DAYS, "timestamp[ns][pyarrow]")), r"not: \['b'\]"),
+    "polars days": (table(pl, [datetime(2020, 1, 1), None]), r"not: \['b'\]"),
+    "polars dates": (table(pl, [date(2020, 1, 1), None]), r"not: \['b'\]"),
+    "polars durations": (table(pl, [timedelta(1), None]), r"not: \['b'\]"),
+    "polars times": (table(pl, [time(1), None]), r"not: \['b'\]"),
+    "polars query": (table(pl, [0, 1]).lazy(), r"Got a LazyFrame: pass X\.collect\(\)"),
+    "empty table": (pd.DataFrame(), r"Got a dataframe of 0 sample\(s\) and 0 feature\(s\)"),
+    "no columns in it": (pd.DataFrame(index=range(3)), r"of 3 sample\(s\) and 0 feature\(s\)"),
+    "no rows in it": (table(pl, [0, 1]).head(0), r"Got a dataframe of 0 sample\(s\) and 4"),
     "polars lists": (table(pl, [[1], [2]]), r"not: \['b'\]"),
     "empty tensor": (torch.ones(3, 4, device="meta"), "X must be a dense tensor.* device 'meta'"),
     "sparse tensor": (torch.ones(3, 4).to_sparse(), "X must be a dense tensor.*torch.sparse_coo"),
@@ -284,6 +332,11 @@ def test_rows_of_a_fitted_estimator(model, method, rows, message):
             r"X must have variances that float32 .* scale=None.* Got .*e\+30",
         ),
         ({}, X * [1, NAN, 1, 1], "X must have an observed value in every column.*column 1"),
+        (
+            {},
+            pd.DataFrame({"a": [1.0, 2.0], "b": [NAN, NAN], "c": [NAN, NAN]}),
+            "Got only NaN in column 'b', 'c': leave",
+        ),
         ({"likelihood": "bernoulli"}, X, r"X must lie in \[0, 1\].* Got values from -2.55"),
         (
             {"likelihood": "poisson"},

@@ -7,12 +7,14 @@ import pytest
 import torch
 from scipy import sparse
 from scipy.stats import norm
+from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_wiseale import diagnostics
+from sklearn_wiseale import WiSEALETransformer, diagnostics
 from sklearn_wiseale.diagnostics import (
     active_units,
     aggregate_kl,
@@ -227,7 +229,18 @@ def test_r2_by_estimator_weighs_columns_as_it_scales_them(X):
     pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(X)
     scaled = Scaled(pipeline.transform, pipeline.inverse_transform)
     expected = reconstruction_r2(pipeline, X, weights="feature")
-    assert reconstruction_r2(scaled, X) == pytest.approx(expected, abs=1e-12)
+    assert reconstruction_r2(scaled, X, weights="estimator") == pytest.approx(expected, abs=1e-12)
+
+
+def test_r2_by_default_says_the_same_of_any_transformer():
+    """Whatever it scales inside: the mean over columns of what scikit-learn's r2_score is."""
+    wine = load_wine().data
+    ours = WiSEALETransformer(2, random_state=0, max_epochs=30).fit(wine)
+    for model in (ours, make_pipeline(StandardScaler(), PCA(2)).fit(wine), PCA(2).fit(wine)):
+        back = model.inverse_transform(model.transform(wine))
+        assert reconstruction_r2(model, wine) == pytest.approx(r2_score(wine, back), abs=1e-12)
+        expected = r2_score(wine, back, multioutput="variance_weighted")
+        assert reconstruction_r2(model, wine, weights="none") == pytest.approx(expected, abs=1e-12)
 
 
 def test_r2_is_one_for_the_identity_and_zero_for_the_mean(X):

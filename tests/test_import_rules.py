@@ -135,7 +135,7 @@ _CHECKS = "sklearn.utils._param_validation"
 OUTSIDE = {
     "__init__": set(),
     "_arguments": {"numpy", "sklearn.utils"},
-    "_callbacks": {"torch", "skorch", "tqdm", "sklearn.exceptions"},
+    "_callbacks": {"joblib", "torch", "skorch", "tqdm", "sklearn.exceptions"},
     "_checkpoint": {"numpy", "safetensors", "torch"},
     "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
     "_data": {"numpy", "sklearn.utils", "torch"},

@@ -13,13 +13,13 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale.likelihoods import NegativeBinomial
+from sklearn_wiseale.likelihoods import Mixed, NegativeBinomial
 from sklearn_wiseale.networks import MLP, Conv, Modules
 
 X, Y = load_wine(return_X_y=True, as_frame=True)
@@ -125,6 +125,25 @@ def test_metadata_routing_switched_on():
             pipeline, X, Y, cv=2, params={"sample_weight": np.ones(len(Y))}, error_score="raise"
         )
         assert np.isfinite(scores).all()
+
+
+def test_categories_under_cross_validation():
+    """A fold may lack a category; named in the encoder, it keeps its column."""
+    kinds = np.array(["oak"] * 60 + ["steel"] * 57 + ["clay"] * 3, dtype=object)
+    table = pd.DataFrame({"alcohol": X["alcohol"][:120], "cask": kinds})
+
+    def pipeline(**params):
+        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, **params)
+        columns = ColumnTransformer(
+            [("number", StandardScaler(), ["alcohol"]), ("kind", encoder, ["cask"])]
+        )
+        likelihood = Mixed.from_column_transformer(columns.fit(table))
+        return make_pipeline(columns, reducer(likelihood=likelihood))
+
+    with pytest.raises(ValueError, match=r"all categories in OneHotEncoder\(categories="):
+        cross_val_score(pipeline(), table, cv=KFold(3), error_score="raise")
+    named = pipeline(categories=[["clay", "oak", "steel"]])
+    assert np.isfinite(cross_val_score(named, table, cv=KFold(3), error_score="raise")).all()
 
 
 @pytest.mark.parametrize("missing", [None, np.nan])

@@ -595,6 +595,7 @@ def test_values_too_large_to_square_are_named():
         reducer().fit(WINE * 1e200)
 
 
+@pytest.mark.filterwarnings("ignore:Of 2 components only 1 are in use")
 def test_noise_scale_is_per_column_where_the_scale_is():
     same = np.tile(WINE[:, :1], (1, 3))
     assert reducer().fit(same).noise_scale_.shape == (3,)
@@ -611,7 +612,8 @@ def test_wide_data(n_features, make, rng):
 
 
 def test_more_components_than_features_and_rows():
-    model = reducer(9).fit(WINE[:6, :4])
+    with pytest.warns(UserWarning, match=r"Of 9 components only 4 are in use.*variance for 4 only"):
+        model = reducer(9).fit(WINE[:6, :4])
     assert model.transform(WINE[:6, :4]).shape == (6, 9)
 
 
@@ -924,6 +926,7 @@ def test_number_of_draws(value, fitted):
         fitted.score_samples(WINE, n_draws=value)
 
 
+@pytest.mark.filterwarnings("ignore:Of 2 components only 1 are in use")
 def test_one_row_is_too_few_and_two_are_enough():
     with pytest.raises(ValueError, match="1 sample"):
         reducer().fit(WINE[:1])

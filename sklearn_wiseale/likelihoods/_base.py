@@ -14,6 +14,11 @@ from .._parts import Part
 
 __all__ = ["Columns", "Likelihood", "Observation", "column_chunks", "first_entry", "log_weight"]
 
+#: What to do where a fold of a search has fewer one-hot columns than the likelihood was made for.
+NAME_CATEGORIES = (
+    "If these are the rows of a fold, which may lack a category: name all categories in "
+    "OneHotEncoder(categories=...), so that each fold has the same columns."
+)
 #: Columns of an array: a range, or their numbers.
 Columns = slice | np.ndarray
 

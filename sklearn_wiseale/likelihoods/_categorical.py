@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._arguments import are_counts
-from ._base import Likelihood, Observation, column_chunks, first_entry, log_weight
+from ._base import (
+    NAME_CATEGORIES,
+    Likelihood,
+    Observation,
+    column_chunks,
+    first_entry,
+    log_weight,
+)
 
 __all__ = ["Categorical"]
 
@@ -62,7 +69,8 @@ class Categorical(Likelihood):
         if sum(sizes) != n_features:
             raise ValueError(
                 "The 'sizes' parameter of Categorical must sum to the number of columns, "
-                f"{n_features}. Got {self.sizes!r} instead, which sums to {sum(sizes)}."
+                f"{n_features}. Got {self.sizes!r} instead, which sums to {sum(sizes)}. "
+                f"{NAME_CATEGORIES}"
             )
         if n_features < 2:
             raise ValueError(

@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._base import Columns, Likelihood, Observation
+from ._base import NAME_CATEGORIES, Columns, Likelihood, Observation
 from ._bernoulli import Bernoulli
 from ._categorical import Categorical
 from ._gaussian import Gaussian
@@ -126,8 +126,10 @@ class Mixed(Likelihood):
         """Parts with the numbers of their columns; every column is in one of them."""
         self.check_parameters()
         layout, owner = [], np.full(n_features, -1)
+        one_hot = any(isinstance(likelihood, Categorical) for likelihood, _ in self.parts)
+        advice = f" {NAME_CATEGORIES}" if one_hot else ""
         for i, (likelihood, columns) in enumerate(self.parts):
-            numbers = _column_numbers(columns, n_features)
+            numbers = _column_numbers(columns, n_features, advice)
             if not len(numbers):
                 raise ValueError(_bad_columns(f"the columns {columns!r} are none", n_features))
             for column in numbers:
@@ -137,7 +139,7 @@ class Mixed(Likelihood):
             layout.append((likelihood, numbers))
         if (owner < 0).any():
             column = owner.argmin()
-            raise ValueError(_bad_columns(f"column {column} is in no part", n_features))
+            raise ValueError(_bad_columns(f"column {column} is in no part", n_features, advice))
         return layout
 
     def scale_modes(self, scale: str | None, n_features: int) -> list[tuple[Columns, str | None]]:
@@ -281,7 +283,7 @@ class MixedObservation(Observation):
         return noise
 
 
-def _column_numbers(columns: Any, n_features: int) -> np.ndarray:
+def _column_numbers(columns: Any, n_features: int, advice: str) -> np.ndarray:
     """Numbers of the columns that a slice, a range or a list stands for."""
     try:
         numbers = np.arange(n_features)[columns] if isinstance(columns, slice) else columns
@@ -295,14 +297,15 @@ def _column_numbers(columns: Any, n_features: int) -> np.ndarray:
         )
     outside = (numbers < -n_features) | (numbers >= n_features)
     if outside.any():
-        raise ValueError(_bad_columns(f"there is no column {numbers[outside][0]}", n_features))
+        what = f"there is no column {numbers[outside][0]}"
+        raise ValueError(_bad_columns(what, n_features, advice))
     return np.where(numbers < 0, numbers + n_features, numbers).astype(np.intp)
 
 
-def _bad_columns(what: str, n_features: int) -> str:
+def _bad_columns(what: str, n_features: int, advice: str = "") -> str:
     return (
         f"The 'parts' parameter of Mixed must name each of the {n_features} columns of X exactly "
-        f"once, but {what}."
+        f"once, but {what}.{advice}"
     )
 
 
