@@ -145,6 +145,8 @@ class BestState(Callback):
     def __init__(self, patience: int, tol: float) -> None:
         self.patience = patience
         self.tol = tol
+        self.best_epoch_ = 0  # of the present call, from 1; 0 is the start
+        self.start_: dict[str, float] = {}  # held-out losses of the start
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
@@ -152,7 +154,7 @@ class BestState(Callback):
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         self.first_ = len(net.history)  # epochs of earlier calls
-        self.start_: dict[str, float] = {}
+        self.start_ = {}
         if self.held_out_ is not None:
             self.start_losses_, divergence = net.held_out_losses(self.held_out_)
             terms = [float(self.start_losses_.mean()), divergence]

@@ -186,7 +186,8 @@ class WiSEALETransformer(
 
     net_params : dict, default=None
         Merged last into the parameters of the skorch net, e.g.
-        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``.
+        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``. Callbacks are used as they are;
+        a clone has its own, made with the same objects.
 
     Attributes
     ----------
@@ -431,6 +432,16 @@ class WiSEALETransformer(
 
         MemoryError
             If the device's memory is too small; the message says which parameters to lower.
+
+        Warns
+        -----
+        UserWarning
+            If the start was given back after ``n_iter_no_change`` epochs or more, or components
+            are not in use.
+
+        ConvergenceWarning
+            If the loss is no longer finite, or ``max_epochs="auto"`` ended a fit that was still
+            improving.
 
         Notes
         -----
