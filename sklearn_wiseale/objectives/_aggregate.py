@@ -189,7 +189,7 @@ class AggregateKL(nn.Module):
                 for bound, share in self.shares.items()
             )
             return self.weight * sum(values, start=z.new_zeros(()))
-        bank = self._bank_for(posterior, z, batch.n_samples)
+        bank = self._bank_for(posterior, z, batch.n_samples, self.width)
         bank.forget(batch.rows)
         lines, held = bank.held()
         known = _Known.of(lines, held)
@@ -229,10 +229,12 @@ class AggregateKL(nn.Module):
         inputs, gradients = zip(*((x, g) for x, g in parts if g is not None), strict=True)
         return with_gradient(value, inputs, gradients)
 
-    def _bank_for(self, posterior: Posterior, z: Tensor, n_samples: int) -> PosteriorBank:
+    def _bank_for(
+        self, posterior: Posterior, z: Tensor, n_samples: int, width: int
+    ) -> PosteriorBank:
         """The bank, made anew where data, codes or device ask for another."""
-        all_rows = n_samples <= self.width
-        capacity = n_samples if all_rows else self.width - len(z)
+        all_rows = n_samples <= width
+        capacity = n_samples if all_rows else width - len(z)
         bank = self.bank
         if (
             bank is None
