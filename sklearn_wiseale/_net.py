@@ -452,9 +452,9 @@ class VariationalNet(NeuralNet):
         likelihood.calibrate(*given)
         own, other = (likelihood.log_prob(*part).mean() for part in (given, more))
         if other < own:
-            # each held-out row stands for its share of all rows, like each training row
-            both = [None if a is None else torch.cat([a, b]) for a, b in zip(given, more)]
-            whole.calibrate(*both)
+            x, output = (torch.cat(pair) for pair in zip(given[:2], more[:2], strict=True))
+            known = [part[2] for part in (given, more) if part[2] is not None]
+            whole.calibrate(x, output, torch.cat(known) if known else None)
             likelihood.load_state_dict(whole.state_dict())
 
     def _reconstruct(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor | None, Posterior, Tensor]:

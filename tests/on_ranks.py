@@ -65,7 +65,8 @@ class Learned(Objective):
 OBJECTIVES = {
     **{f"{bound}, batch alone": WiSEALE(bound, width=1) for bound in BOUNDS},
     **{f"{bound}, bank of some": WiSEALE(bound, width=200) for bound in BOUNDS},
-    **{f"{bound}, bank of all": WiSEALE(bound) for bound in BOUNDS},
+    **{f"{bound}, bank of all": WiSEALE(bound, width=4096) for bound in BOUNDS},
+    "default": WiSEALE(),
     "elbo": ELBO(),
     "infovae": InfoVAE(),
     "wae": WassersteinMMD(),

@@ -81,6 +81,7 @@ CASES = {
     "defaults": {},
     "all rows": {"early_stopping": False},
     "narrow": {"objective": WiSEALE(width=1)},
+    "wide": {"objective": WiSEALE(width=4096)},
     "ring": {"objective": WiSEALE("monte_carlo", width=60), "early_stopping": False},
     "moment": {"objective": WiSEALE("moment")},
     "renyi": {"objective": WiSEALE("renyi")},
@@ -216,9 +217,12 @@ BANK = ("criterion/bank.rows", "criterion/bank.lines")
 @pytest.mark.parametrize("change", STATES)
 def test_state_of_no_fit_is_refused_and_left(change, X, tmp_path, monkeypatch):
     """Torch's fused step would write beyond moments that are too short."""
-    interrupted = make(warm_start=True, checkpoint=tmp_path, max_epochs=7).fit(X[:-1])
+    params = {"warm_start": True, "checkpoint": tmp_path, "max_epochs": 7}
+    if "bank" in change:
+        params["objective"] = WiSEALE(width=4096)
+    interrupted = make(**params).fit(X[:-1])
     killed_after(3, interrupted, X, monkeypatch)
-    estimator = make(warm_start=True, checkpoint=tmp_path, max_epochs=7).fit(X[:-1])
+    estimator = make(**params).fit(X[:-1])
     codes = estimator.transform(X)
     (file,) = tmp_path.iterdir()
     tensors, header = read_file(file)

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from sklearn_wiseale.diagnostics import aggregate_kl
 from sklearn_wiseale.objectives import Batch, Posterior, WiSEALE
-from sklearn_wiseale.objectives._sliced import _counts, _grid, random_basis, sliced_kl
+from sklearn_wiseale.objectives._sliced import _grid, _Places, random_basis, sliced_kl
 
 BLUR = 0.25
 
@@ -104,7 +104,7 @@ def test_prior_and_blur_are_distributions():
 def test_counts_keep_mass_and_mean():
     z = 3 * normal(200, 3).clamp(-3, 3)
     z[:4] = torch.tensor([10, 9.95, -9.95, -10])[:, None]  # in the outermost cells too
-    counts = _counts(z / 0.125)
+    counts = _Places.of(z / 0.125).counts()
     points = torch.linspace(-10, 10, 161, dtype=torch.float64)
     torch.testing.assert_close(counts.sum(1), torch.full((3,), 200.0, dtype=torch.float64))
     torch.testing.assert_close(counts @ points, z.sum(0), rtol=1e-10, atol=1e-9)
@@ -113,7 +113,8 @@ def test_counts_keep_mass_and_mean():
 def test_draws_beyond_the_ends_count_there():
     beyond = torch.tensor([10.01, 10.06, 10.12, 10.2, 10.3, 77.0, 1e9], dtype=torch.float64)
     for z in (beyond[:, None], -beyond[:, None]):
-        torch.testing.assert_close(_counts(z / 0.125), _counts(z.clamp(-10, 10) / 0.125))
+        at_the_ends, counts = (_Places.of(x / 0.125).counts() for x in (z.clamp(-10, 10), z))
+        torch.testing.assert_close(counts, at_the_ends)
 
 
 def test_gradient():
