@@ -109,9 +109,8 @@ class WiSEALETransformer(
     Codes are the means of the encoder's Gaussian posteriors :math:`q(z|x)`; a decoder maps codes
     back. Training maximises the likelihood of the reconstruction less a divergence, by default
     that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
-    :math:`\mathcal{N}(0, I)` (WiSE-ALE). It starts from principal component analysis, and on
-    small tables gives back the state in which held-out rows have the lowest loss, the start
-    included.
+    :math:`\mathcal{N}(0, I)` (WiSE-ALE). It starts from principal component analysis, and
+    gives back the state in which held-out rows have the lowest loss, the start included.
 
     Parameters
     ----------
@@ -135,24 +134,28 @@ class WiSEALETransformer(
         likelihood's choice: "feature" for the Gaussian, None for the others.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" gives small and large data sets enough steps.
+        Passes over the training rows. "auto" aims at 600 steps, or at ``9 * sqrt(n_samples)``
+        where that is more, in 2 to 60 passes.
 
     batch_size : int or "auto", default="auto"
         Rows a step, at most; with several processes, of each. "auto" grows with n_samples, up to
         256 of all processes together.
 
     learning_rate : float or "auto", default="auto"
-        Of AdamW: warmed up, held, and in ``fit`` decayed to zero. "auto" is
-        ``1e-3 * sqrt(batch_size / 64)``.
+        Of AdamW, at its highest: warmed up over 50 steps and, in ``fit``, lowered to zero along a
+        half cosine. "auto" is ``8e-3 * sqrt(batch_size / 64)``, and beyond 64 columns that times
+        ``(64 / n_features) ** 0.25``.
 
     early_stopping : bool or "auto", default="auto"
         Hold rows out, give back the state in which they have the lowest loss, of running averages
-        of the weights after each epoch, and stop when it no longer falls. "auto" does so from 40
-        to 10,000 rows.
+        of the weights after each epoch, and stop when it no longer falls. "auto" does so in
+        ``fit``, whatever the number of rows, and not in ``partial_fit``. The start is given back
+        unless an epoch beats it by one standard error of the rows' differences.
 
     validation_fraction : float, default=0.15
         Share of the rows held out, drawn at random; at most 4,096 rows, fewer of very wide data.
-        Scaling and the PCA start use all rows.
+        Of few rows more are held out: 12, or a third where there are fewer than 36. Scaling and
+        the PCA start use all rows.
 
     n_iter_no_change : int, default=30
         Epochs without improvement after which training stops.
