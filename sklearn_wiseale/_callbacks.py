@@ -40,6 +40,10 @@ _REASONS = {
 }
 
 
+#: By how many of its standard errors an epoch must beat the start.
+_STANDARD_ERRORS = 1.0
+
+
 class StopTraining(Exception):
     """Ends training early and in order; ``stop_reason_`` will say why."""
 
@@ -61,11 +65,11 @@ class Schedule(Callback):
     warm_up : int, default=50
         Steps of linear increase.
 
-    decay : float, default=0.5
+    decay : float, default=1.0
         Share of the fit over which the rate falls along a half cosine.
     """
 
-    def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 0.5) -> None:
+    def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 1.0) -> None:
         self.learning_rate = learning_rate
         self.warm_up = warm_up
         self.decay = decay
@@ -125,6 +129,8 @@ class BestState(Callback):
 
     With held-out rows the best state is that of their lowest loss, among the running averages of
     the weights after each epoch and the state before the first; without, the latest finite one.
+    An epoch must beat the start by some standard errors of the rows' differences: of few rows
+    one can always be found that seems better by chance.
     A loss that is not finite ends training with the state kept and a ConvergenceWarning.
 
     Parameters
@@ -139,6 +145,8 @@ class BestState(Callback):
     def __init__(self, patience: int, tol: float) -> None:
         self.patience = patience
         self.tol = tol
+        self.best_epoch_ = 0  # of the present call, from 1; 0 is the start
+        self.start_: dict[str, float] = {}  # held-out losses of the start
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
@@ -146,9 +154,10 @@ class BestState(Callback):
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         self.first_ = len(net.history)  # epochs of earlier calls
-        self.start_: dict[str, float] = {}
+        self.start_ = {}
         if self.held_out_ is not None:
-            terms = net.held_out_terms(self.held_out_)
+            self.start_losses_, divergence = net.held_out_losses(self.held_out_)
+            terms = [float(self.start_losses_.mean()), divergence]
             self.best_loss_ = self.reference_ = sum(terms)
             names = ("valid_reconstruction", "valid_divergence", "valid_loss")
             self.start_ = dict(zip(names, [*terms, sum(terms)], strict=True))
@@ -169,7 +178,7 @@ class BestState(Callback):
         if self.held_out_ is None:
             self._keep(net)
             return
-        if row["valid_loss"] < self.best_loss_:
+        if row["valid_loss"] < self.best_loss_ and self._beats_start(net):
             self.best_loss_ = row["valid_loss"]
             self._keep(net)
         if row["valid_loss"] < self.reference_ - self.tol:  # absolute: losses may be negative
@@ -180,10 +189,19 @@ class BestState(Callback):
         if self.waited_ >= self.patience:
             raise StopTraining("no_improvement")
 
+    def _beats_start(self, net: Any) -> bool:
+        """Whether the last epoch is better than the start beyond what chance explains."""
+        gains = self.start_losses_ - net.held_out_losses_  # (n,), of the reconstruction
+        gain = self.start_["valid_loss"] - net.history[-1]["valid_loss"]
+        if len(gains) == 1:
+            return False
+        return gain > _STANDARD_ERRORS * float(gains.std()) / math.sqrt(len(gains))
+
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         net.module_.load_state_dict(self.state_)
         if self.held_out_ is not None:
-            net.held_out_terms(self.held_out_, keep_noise=True)
+            net.calibrate_noise(self.held_out_, X[0])
+            del self.start_losses_
         del self.state_, self.held_out_  # neither weights twice nor data in a pickle
 
     def state(self) -> dict[str, float]:

@@ -261,6 +261,17 @@ class Rows(Dataset):
             self.missing = self.missing or bool(np.isnan(suspect).any())
         return scaled.to(self.device, non_blocking=self.device.type == "cuda")
 
+    def part(self, n: int) -> Rows:
+        """At most n of these rows, evenly spaced."""
+        if len(self) <= n:
+            return self
+        chosen = np.linspace(0, len(self) - 1, n).astype(int)
+        index = chosen if self.index is None else self.index[chosen]
+        few = Rows(self.X, self.scaling, self.dtype, self.device, index, missing=self.missing)
+        if self._resident is not None:
+            few._resident = self._resident[torch.from_numpy(chosen).to(self.device)]
+        return few
+
     @cached_property
     def _tensor_scaling(self) -> TensorScaling:
         return TensorScaling(self.scaling, self.X.dtype, self.dtype)

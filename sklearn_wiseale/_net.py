@@ -28,8 +28,13 @@ __all__ = ["VariationalModule", "VariationalNet", "private_torch_rng"]
 LOG_VAR_RANGE = (-20.0, 10.0)
 #: Seed of the fixed draws with which every epoch's held-out rows are judged.
 _HELD_OUT_SEED = 20190215
+#: Training rows that have a say in the noise that is given back, at most.
+_NOISE_ROWS = 4096
 #: Share of the present weights in the running average that held-out rows judge: 50 steps.
 _AVERAGE_RATE = 0.02
+#: A step of fewer floating-point operations is computed by one thread: two would wait for each
+#: other for longer than they compute.
+_ONE_THREAD = 5e8
 #: What a net holds of torch's that pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
 _GENERATORS = ("order_generator_", "noise_generator_")
@@ -201,7 +206,8 @@ class VariationalNet(NeuralNet):
         try:
             if resume is not None:
                 epochs -= resume()
-            self.fit_loop((rows, held_out), epochs=epochs)
+            with self._enough_threads():
+                self.fit_loop((rows, held_out), epochs=epochs)
             self.stop_reason_ = "max_epochs"
         except StopTraining as stop:
             self.stop_reason_ = str(stop)
@@ -210,9 +216,26 @@ class VariationalNet(NeuralNet):
                 del self.history[-1]  # of an epoch that was interrupted
             self.notify("on_train_end", X=(rows, held_out), y=None)
             self.average_ = None
-            self.__dict__.pop("ranks_")
+            for name in ("ranks_", "held_out_losses_"):
+                self.__dict__.pop(name, None)
             self._set_training(False)
         ranks.copy_from_first(self._state_tensors())
+
+    @contextmanager
+    def _enough_threads(self) -> Iterator[None]:
+        """On a CPU, compute small steps by one thread; larger ones by as many as torch has."""
+        n_threads, layers = torch.get_num_threads(), [*self.module_.modules()]
+        dense = all(isinstance(m, nn.Linear) for m in layers if [*m.parameters(recurse=False)])
+        weights = sum(weight.numel() for weight in self.module_.parameters())
+        small = dense and 6 * self.batch_size * weights < _ONE_THREAD  # forward and backward
+        if n_threads == 1 or not small or torch.device(self.device).type != "cpu":
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
 
     def _state_tensors(self) -> list[Tensor]:
         """Weights and running estimates: what ranks must have in common."""
@@ -303,7 +326,8 @@ class VariationalNet(NeuralNet):
                 means = self._training_pass(iterator)
         else:
             with self.averaged_weights():
-                means = self.held_out_terms(iterator)
+                self.held_out_losses_, divergence = self.held_out_losses(iterator)
+            means = [float(self.held_out_losses_.mean()), divergence]
         for name, value in zip(Terms._fields, means, strict=True):
             self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_loss", sum(means))
@@ -396,13 +420,45 @@ class VariationalNet(NeuralNet):
         return Terms(reconstruction, self.criterion_(posterior, z, batch))
 
     @torch.no_grad()
-    def held_out_terms(self, rows: Rows, *, keep_noise: bool = False) -> list[float]:
-        """Both terms over rows kept out of training, with the same draws at every call.
+    def held_out_losses(self, rows: Rows) -> tuple[Tensor, float]:
+        """Reconstruction of each row kept out of training, (n,), and the divergence.
 
-        The observation noise is calibrated on these rows, so that a network that begins to
-        overfit is judged by what it reconstructs, not by noise learned from its training rows.
-        ``keep_noise`` writes that calibrated noise into the likelihood.
+        Draws are the same at every call. The observation noise is calibrated on these rows, so
+        that a network that begins to overfit is judged by what it reconstructs, not by noise
+        learned from its training rows.
         """
+        x, output, observed, posterior, z = self._reconstruct(rows)
+        likelihood = copy.deepcopy(self.module_.likelihood)
+        likelihood.calibrate(x, output, observed)
+        generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
+        batch = Batch(None, self.n_samples_, False, generator)
+        divergence = self.criterion_(posterior, z, batch)
+        losses = torch.cat([-likelihood.log_prob(x, output, observed), divergence.view(1)])
+        self.ranks_.copy_from_first([losses])
+        losses = losses.cpu().double()
+        return losses[:-1], float(losses[-1])
+
+    @torch.no_grad()
+    def calibrate_noise(self, held_out: Rows, rows: Rows) -> None:
+        """Set the likelihood's running estimates for use, by rows that were not trained on.
+
+        Where training rows are less likely than those, nothing is overfitted, and held-out rows
+        happen to be the easy ones: then all rows count.
+        """
+        few = rows.part(_NOISE_ROWS)
+        given, more = (self._reconstruct(part)[:3] for part in (held_out, few))
+        likelihood = self.module_.likelihood
+        whole = copy.deepcopy(likelihood)
+        likelihood.calibrate(*given)
+        own, other = (likelihood.log_prob(*part).mean() for part in (given, more))
+        if other < own:
+            x, output = (torch.cat(pair) for pair in zip(given[:2], more[:2], strict=True))
+            known = [part[2] for part in (given, more) if part[2] is not None]
+            whole.calibrate(x, output, torch.cat(known) if known else None)
+            likelihood.load_state_dict(whole.state_dict())
+
+    def _reconstruct(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor | None, Posterior, Tensor]:
+        """Rows, the decoder's outputs, what is observed; posteriors and their fixed draws."""
         self._set_training(False)
         posterior = self.posterior(rows)
         generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
@@ -412,19 +468,7 @@ class VariationalNet(NeuralNet):
         x, observed = rows[slice(None)], None
         if rows.missing:
             x, observed = self.module_.observe(x)
-        output = self.decode(z)
-        likelihood = self.module_.likelihood
-        likelihood = likelihood if keep_noise else copy.deepcopy(likelihood)
-        likelihood.calibrate(x, output, observed)
-        generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
-        batch = Batch(None, self.n_samples_, False, generator)
-        divergence = self.criterion_(posterior, z, batch)
-        terms = [-likelihood.log_prob(x, output, observed).mean().item(), divergence.item()]
-        if self.ranks_.size == 1 or keep_noise:  # then training may be ending by an error
-            return terms
-        agreed = torch.tensor(terms, dtype=torch.float64, device=self.device)
-        self.ranks_.copy_from_first([agreed])
-        return agreed.tolist()
+        return x, self.decode(z), observed, posterior, z
 
     # inference ----------------------------------------------------------------------------
 
@@ -527,7 +571,10 @@ class VariationalNet(NeuralNet):
             self.__dict__[name] = generator
 
 
-_KNOWN_LAYERS = (nn.Linear, nn.Sequential, nn.SiLU, nn.ReLU, nn.GELU, nn.Tanh, nn.ELU)
+_KNOWN_LAYERS = (
+    *(nn.Linear, nn.Conv2d, nn.Sequential, nn.Flatten, nn.Upsample),
+    *(nn.SiLU, nn.ReLU, nn.GELU, nn.Tanh, nn.ELU),
+)
 
 
 def _draws_nothing(layer: nn.Module) -> bool:

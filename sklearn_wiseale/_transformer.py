@@ -64,17 +64,21 @@ from .objectives import OBJECTIVES, Objective
 
 __all__ = ["AggregateKLBounds", "WiSEALETransformer", "load"]
 
-#: early_stopping="auto" holds rows out where there are at least and at most so many.
-_SELECT_ROWS = (40, 10_000)
 #: No more rows, and no more numbers, than these are held out.
 _MAX_HELD_OUT = 4096
+#: Of few rows up to a third is held out, to have so many to judge by.
+_FEW_HELD_OUT = 12
 _MAX_HELD_OUT_NUMBERS = 2**24
 #: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
 _BOUND_ROWS = 1000
 _BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
+#: learning_rate="auto" of a batch of 64 rows, and the columns up to which it is that high.
+_AUTO_RATE = 8e-3
+_FAST_COLUMNS = 64
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
-_AUTO_STEPS = 3000
-_AUTO_EPOCHS = (10, 300)
+_AUTO_STEPS = 600
+_AUTO_STEPS_A_ROOT = 9.0  # and so many times the square root of n_samples, if that is more
+_AUTO_EPOCHS = (2, 60)
 #: n_draws="auto" allows itself so many draws, and draws times columns.
 _AUTO_DRAWS = (8, 64)
 _AUTO_DRAWN_NUMBERS = 2**17
@@ -182,7 +186,8 @@ class WiSEALETransformer(
 
     net_params : dict, default=None
         Merged last into the parameters of the skorch net, e.g.
-        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``.
+        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``. Callbacks are used as they are;
+        a clone has its own, made with the same objects.
 
     Attributes
     ----------
@@ -427,6 +432,16 @@ class WiSEALETransformer(
 
         MemoryError
             If the device's memory is too small; the message says which parameters to lower.
+
+        Warns
+        -----
+        UserWarning
+            If the start was given back after ``n_iter_no_change`` epochs or more, or components
+            are not in use.
+
+        ConvergenceWarning
+            If the loss is no longer finite, or ``max_epochs="auto"`` ended a fit that was still
+            improving.
 
         Notes
         -----
@@ -749,13 +764,12 @@ class WiSEALETransformer(
     def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
         """Rows to train on and rows held out, or None."""
         n = X.shape[0]
-        select = self.early_stopping
-        if select == "auto":
-            select = _SELECT_ROWS[0] <= n <= _SELECT_ROWS[1]
-        if not select:
+        if not self.early_stopping:
             return self._rows(X, missing).make_resident(), None
         most = min(_MAX_HELD_OUT, max(1, _MAX_HELD_OUT_NUMBERS // X.shape[1]))
-        n_held_out = min(max(1, round(self.validation_fraction * n)), most)
+        n_held_out = min(
+            max(1, round(self.validation_fraction * n), min(_FEW_HELD_OUT, n // 3)), most
+        )
         if n_held_out >= n:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of n_samples={n} leaves no row "
@@ -779,13 +793,15 @@ class WiSEALETransformer(
     def _learning_rate(self, batch_size: int) -> float:
         if self.learning_rate != "auto":
             return float(self.learning_rate)
-        return 1e-3 * (batch_size / 64) ** 0.5
+        narrow = min(1.0, (_FAST_COLUMNS / self.n_features_in_) ** 0.25)
+        return _AUTO_RATE * narrow * (batch_size / 64) ** 0.5
 
     def _n_epochs(self, n: int) -> int:
         if self.max_epochs != "auto":
             return int(self.max_epochs)
         steps_per_epoch = -(-n // self._batch_size(n))
-        return int(np.clip(np.ceil(_AUTO_STEPS / steps_per_epoch), *_AUTO_EPOCHS))
+        steps = max(_AUTO_STEPS, _AUTO_STEPS_A_ROOT * n**0.5)
+        return int(np.clip(np.ceil(steps / steps_per_epoch), *_AUTO_EPOCHS))
 
     def _train(
         self,

@@ -121,27 +121,27 @@ def test_a_callback_that_cannot_be_made_anew_is_named():
 
 
 CALLBACKS = {
-    "recorder": Recorder,
-    "class": lambda: Recorder,
-    "checkpoint": Checkpoint,
-    "scoring": lambda: EpochScoring(one, name="one"),
-    "stopping": lambda: EarlyStopping(patience=2),
-    "clipping": lambda: GradientNormClipping(10.0),
-    "rate": lambda: LRScheduler("StepLR", step_size=1, gamma=0.5),
+    "recorder": lambda folder: Recorder(),
+    "class": lambda folder: Recorder,
+    "checkpoint": lambda folder: Checkpoint(dirname=folder),
+    "scoring": lambda folder: EpochScoring(one, name="one"),
+    "stopping": lambda folder: EarlyStopping(patience=2),
+    "clipping": lambda folder: GradientNormClipping(10.0),
+    "rate": lambda folder: LRScheduler("StepLR", step_size=1, gamma=0.5),
 }
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
-def test_callbacks_in_a_fit_a_clone_a_copy_and_searches(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where skorch's Checkpoint writes
-    estimator = make(CALLBACKS[name]()).fit(X)
+def test_callbacks_in_a_fit_a_clone_a_copy_and_searches(name, tmp_path):
+    estimator = make(CALLBACKS[name](tmp_path)).fit(X)
     codes = estimator.transform(X)
     for again in (clone(estimator).fit(X), estimator.fit(X)):
         np.testing.assert_array_equal(again.transform(X), codes)
     for copied in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
         np.testing.assert_array_equal(copied.transform(X), codes)
         np.testing.assert_array_equal(copied.fit(X).transform(X), codes)
-    alone, workers = search(make(CALLBACKS[name]())), search(make(CALLBACKS[name]()), n_jobs=2)
+    alone = search(make(CALLBACKS[name](tmp_path)))
+    workers = search(make(CALLBACKS[name](tmp_path)), n_jobs=2)
     for key in ("split0_test_score", "split1_test_score"):
         np.testing.assert_allclose(alone.cv_results_[key], workers.cv_results_[key], rtol=1e-4)
 
