@@ -853,7 +853,7 @@ class WiSEALETransformer(
         """Attributes that say what became of a fit; of ``partial_fit`` there is none to say."""
         for name in ("best_epoch_", "start_losses_", "stop_reason_"):
             self.__dict__.pop(name, None)
-        if best_state is not None:
+        if best_state is not None and hasattr(best_state, "best_epoch_"):  # an epoch began
             self.best_epoch_ = min(best_state.best_epoch_, self.n_iter_)
             self.stop_reason_ = self.net_.stop_reason_
             if best_state.start_:

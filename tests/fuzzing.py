@@ -60,6 +60,7 @@ FILES = {
 }
 RESUMED = {
     "blend": {"early_stopping": True},
+    "wide": {"objective": WiSEALE(width=4096), "early_stopping": True},
     "ring": {"objective": WiSEALE("monte_carlo", width=9), "batch_size": 8},
     "moment": {"objective": WiSEALE("moment"), "likelihood": Gaussian(noise=0.5)},
     "sgd": {"net_params": {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}},

@@ -48,7 +48,7 @@ def hold_laws(report, n_files):
 
 
 def test_damaged_files(tmp_path):
-    hold_laws(damage(tmp_path, seed=0, n_files=400), 400)
+    hold_laws(damage(tmp_path, seed=0, n_files=600), 600)
 
 
 @pytest.mark.long
