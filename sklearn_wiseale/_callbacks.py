@@ -65,11 +65,11 @@ class Schedule(Callback):
     warm_up : int, default=50
         Steps of linear increase.
 
-    decay : float, default=1.0
+    decay : float, default=0.75
         Share of the fit over which the rate falls along a half cosine.
     """
 
-    def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 1.0) -> None:
+    def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 0.75) -> None:
         self.learning_rate = learning_rate
         self.warm_up = warm_up
         self.decay = decay

@@ -65,25 +65,27 @@ from .objectives import OBJECTIVES, Objective
 __all__ = ["AggregateKLBounds", "WiSEALETransformer", "load"]
 
 #: No more rows, and no more numbers, than these are held out.
-_MAX_HELD_OUT = 4096
+_MAX_HELD_OUT = 2048
 #: Of few rows up to a third is held out, to have so many to judge by.
 _FEW_HELD_OUT = 12
 _MAX_HELD_OUT_NUMBERS = 2**24
 #: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
 _BOUND_ROWS = 1000
 _BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
+#: learning_rate="auto" where the end is not known, and the rate is held: of partial_fit.
+_HELD_RATE = 1e-3
 #: learning_rate="auto" of a batch of 64 rows, and the columns up to which it is that high.
 _AUTO_RATE = 8e-3
 _FAST_COLUMNS = 64
 #: Steps that max_epochs="auto" aims at, and the epochs it allows itself.
 _AUTO_STEPS = 600
-_AUTO_STEPS_A_ROOT = 9.0  # and so many times the square root of n_samples, if that is more
+_AUTO_STEPS_A_ROOT = 10.0  # and so many times the square root of n_samples, if that is more
 _AUTO_EPOCHS = (2, 60)
 #: n_draws="auto" allows itself so many draws, and draws times columns.
 _AUTO_DRAWS = (8, 64)
 _AUTO_DRAWN_NUMBERS = 2**17
 #: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
-_LATE_SHARE = 0.01
+_LATE_SHARE = 0.1
 #: What to do where memory is short.
 _TO_FIT = (
     "Lower batch_size, the width of the objective or the layers of the network, or use "
@@ -134,7 +136,7 @@ class WiSEALETransformer(
         likelihood's choice: "feature" for the Gaussian, None for the others.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" aims at 600 steps, or at ``9 * sqrt(n_samples)``
+        Passes over the training rows. "auto" aims at 600 steps, or at ``10 * sqrt(n_samples)``
         where that is more, in 2 to 60 passes.
 
     batch_size : int or "auto", default="auto"
@@ -143,8 +145,9 @@ class WiSEALETransformer(
 
     learning_rate : float or "auto", default="auto"
         Of AdamW, at its highest: warmed up over 50 steps and, in ``fit``, lowered to zero along a
-        half cosine. "auto" is ``8e-3 * sqrt(batch_size / 64)``, and beyond 64 columns that times
-        ``(64 / n_features) ** 0.25``.
+        half cosine over the last three quarters. "auto" is ``8e-3 * sqrt(batch_size / 64)``. Beyond
+        64 columns that times ``(64 / n_features) ** 0.75``, but not below
+        ``1e-3 * sqrt(batch_size / 64)``, which is also the rate that ``partial_fit`` holds.
 
     early_stopping : bool or "auto", default="auto"
         Hold rows out, give back the state in which they have the lowest loss, of running averages
@@ -153,11 +156,11 @@ class WiSEALETransformer(
         unless an epoch beats it by one standard error of the rows' differences.
 
     validation_fraction : float, default=0.15
-        Share of the rows held out, drawn at random; at most 4,096 rows, fewer of very wide data.
+        Share of the rows held out, drawn at random; at most 2,048 rows, fewer of very wide data.
         Of few rows more are held out: 12, or a third where there are fewer than 36. Scaling and
         the PCA start use all rows.
 
-    n_iter_no_change : int, default=30
+    n_iter_no_change : int, default=15
         Epochs without improvement after which training stops.
 
     tol : float, default=1e-4
@@ -313,7 +316,7 @@ class WiSEALETransformer(
         learning_rate: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
-        n_iter_no_change: int = 30,
+        n_iter_no_change: int = 15,
         tol: float = 1e-4,
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -793,11 +796,11 @@ class WiSEALETransformer(
             return min(int(self.batch_size) * Ranks.present().size, n)
         return int(np.clip(2 ** np.round(np.log2(n / 8)), 32, 256))
 
-    def _learning_rate(self, batch_size: int) -> float:
+    def _learning_rate(self, batch_size: int, rate: float = _AUTO_RATE) -> float:
         if self.learning_rate != "auto":
             return float(self.learning_rate)
-        narrow = min(1.0, (_FAST_COLUMNS / self.n_features_in_) ** 0.25)
-        return _AUTO_RATE * narrow * (batch_size / 64) ** 0.5
+        rate = rate * (_FAST_COLUMNS / max(self.n_features_in_, _FAST_COLUMNS)) ** 0.75
+        return max(rate, _HELD_RATE) * (batch_size / 64) ** 0.5
 
     def _n_epochs(self, n: int) -> int:
         if self.max_epochs != "auto":
@@ -827,7 +830,8 @@ class WiSEALETransformer(
         net.batch_size = self._batch_size(len(rows))
         callbacks = dict(net.callbacks_)
         if "schedule" in callbacks:
-            callbacks["schedule"].learning_rate = self._learning_rate(net.batch_size)
+            rate = _AUTO_RATE if horizon else _HELD_RATE
+            callbacks["schedule"].learning_rate = self._learning_rate(net.batch_size, rate)
             steps = n_epochs * -(-len(rows) // net.batch_size)
             callbacks["schedule"].horizon_ = steps if horizon else None
         if "best_state" in callbacks:

@@ -56,6 +56,7 @@ _AUTO_WIDTH = 4096
 _DRAWN = 32
 #: fewer where their pair-dimensions are more than this, many more where rows are judged.
 _DRAWN_NUMBERS, _JUDGED_NUMBERS = 2**17, 2**20
+_FEWEST_JUDGED = 4
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
@@ -214,7 +215,7 @@ class AggregateKL(nn.Module):
             rows: slice | Tensor = slice(0, max(1, min(n, _DRAWN, _DRAWN_NUMBERS // (n * k))))
             if not batch.training:  # which come in an order of their own
                 order = torch.randperm(n, generator=batch.generator, device=mean.device)
-                rows = order[: max(_DRAWN, _JUDGED_NUMBERS // (n * k))]
+                rows = order[: max(_FEWEST_JUDGED, _JUDGED_NUMBERS // (n * k))]
             overlap, by_mean, by_log_var = drawn_overlap_and_gradient(mean, log_var, rows)
             value = share * (overlap + cross_entropy(Posterior(mean, log_var)))
             by_mean = by_mean.add(mean, alpha=1 / n).mul_(share)
