@@ -896,7 +896,8 @@ class WiSEALETransformer(
             return
         losses = [self.start_losses_["valid_loss"]]
         losses += [row["valid_loss"] for row in self.history_[-self.n_iter_ :]]
-        if self.best_epoch_ == 0 and self.n_iter_ >= self.n_iter_no_change:
+        useless = self.best_epoch_ == 0 and min(losses) == losses[0]
+        if useless and self.n_iter_ >= self.n_iter_no_change:
             warnings.warn(
                 "The start (PCA, with the default network) was given back: in "
                 f"{self.n_iter_} epochs the loss of held-out rows did not fall below that of the "

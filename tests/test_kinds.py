@@ -73,8 +73,8 @@ def test_means_and_draws_lie_where_they_can(likelihood, low, high, make_rows):
 def test_training_raises_the_score_of_held_out_rows(likelihood, make_rows):
     X = make_rows(likelihood, 700, 9)
     scores = []
-    for epochs, rate in ((1, 1e-9), (20, "auto")):  # the first leaves the start as it is
-        params = {"early_stopping": True, "max_epochs": epochs, "learning_rate": rate}
+    for epochs, rate in ((1, 1e-9), (20, 2e-3)):  # the first leaves the start as it is
+        params = {"early_stopping": False, "max_epochs": epochs, "learning_rate": rate}
         scores.append(reducer(likelihood, **params).fit(X[:500]).score(X[500:]))
     if isinstance(likelihood, Gaussian):  # the model that PCA fits: there is little to gain
         scores[1] += 0.05

@@ -266,7 +266,7 @@ def test_nothing_is_unpickled(file, fitted, monkeypatch):
 
 def test_file_is_smaller_than_the_pickle(tmp_path):
     X = np.random.RandomState(0).random_sample((60, 784))
-    estimator = WiSEALETransformer(max_epochs=20, random_state=0).fit(X)
+    estimator = WiSEALETransformer(max_epochs=10, random_state=0).fit(X)
     estimator.save(tmp_path / "model")
     size = (tmp_path / "model").stat().st_size
     weights = sum(4 * part.numel() for part in estimator.net_.module_.state_dict().values())

@@ -69,8 +69,7 @@ def test_a_callback_stops_training(X):
 def test_last_epoch_is_ended_where_patience_ends_training(X):
     recorder = Recorder()
     params = {"max_epochs": 30, "n_iter_no_change": 1, "tol": 1e6, "early_stopping": True}
-    with pytest.warns(UserWarning, match="The start .* was given back"):
-        estimator = make(**params).set_callbacks(recorder).fit(X)
+    estimator = make(**params).set_callbacks(recorder).fit(X)
     assert estimator.n_iter_ < 30
     begun = [event for event in recorder.events if event[0] == "begin"]
     ended = [event for event in recorder.events if event[0] == "end"]

@@ -696,7 +696,7 @@ def test_score_chooses_the_number_of_components(rng):
     X = rng.standard_normal((600, 3)) @ rng.standard_normal((3, 10))
     X += 0.1 * rng.standard_normal(X.shape)
     search = GridSearchCV(
-        WiSEALETransformer(max_epochs=20, random_state=0), {"n_components": [1, 2, 3]}, cv=2
+        WiSEALETransformer(max_epochs=10, random_state=0), {"n_components": [1, 2, 3]}, cv=2
     )
     assert search.fit(X).best_params_ == {"n_components": 3}
 
