@@ -290,13 +290,16 @@ def speed():
         if (row["set"], row["n_components"], row["threads"]) == ("tune", "2", ""):
             found.setdefault((row["table"], row["method"]), []).append(row)
     rows = {table: int(some[0]["rows"]) for (table, _), some in found.items()}
+    measured = {method for _, method in found}
+    names = {method: name for method, name in names.items() if method in measured}
+    back = {m: name for m, name in names.items() if "umap" not in m}
 
     def middle(table, method, name):
         return float(np.median([float(row[name]) for row in found[table, method]]))
 
     yield (
         "Training rows", "Tables", *(f"{name}, s" for name in names.values()),
-        "R² beyond PCA", "of kernel PCA", "of MLPRegressor",
+        *(f"R² beyond PCA, {name}" for name in back.values()),
     )  # fmt: skip
     for low, high in ((0, 250), (250, 1000), (1000, 3000), (3000, np.inf)):
         tables = [table for table, n in rows.items() if low < n <= high]
@@ -311,7 +314,7 @@ def speed():
                 for name in ("cpu", "wall")
             )
             times.append(f"{cpu:.3g} ({wall:.3g})" if method in whole else "")
-            if "umap" not in method:
+            if method in back:
                 known = tables if {method, "pca"} <= whole else []
                 gain = [middle(t, method, "r2") - middle(t, "pca", "r2") for t in known]
                 gains.append(f"{np.mean(gain):+.3f}" if gain else "")
