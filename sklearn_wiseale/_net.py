@@ -32,8 +32,8 @@ _HELD_OUT_SEED = 20190215
 _NOISE_ROWS = 4096
 #: Share of the present weights in the running average that held-out rows judge: 50 steps.
 _AVERAGE_RATE = 0.02
-#: A step of fewer floating-point operations is computed by one thread: two would wait for each
-#: other for longer than they compute.
+#: A step of fewer floating-point operations is computed by one thread: a second one would mostly
+#: wait.
 _ONE_THREAD = 5e8
 #: What a net holds of torch's that pickles hold as arrays.
 _MODULES = ("module_", "criterion_")

@@ -1045,9 +1045,8 @@ class WiSEALETransformer(
 
         n_draws : int or "auto", default="auto"
             Draws a row. "auto" is 64 up to 2,048 columns, then fewer, 8 from 16,384 on: each costs
-            more, and the wider the rows, the closer p(z|x) is to the Gaussian that proposes. Most
-            often this changes hundredths of a nat; where the effective sample size is far below
-            ``n_draws``, more draws may add some tenths.
+            more, and the wider the rows, the closer p(z|x) is to the Gaussian that proposes.
+            Where the effective sample size is far below ``n_draws``, take more draws.
 
         return_effective : bool, default=False
             Also return the effective sample size of the draws, between 1 and ``n_draws``. Near

@@ -33,7 +33,10 @@ def test_the_best_epoch_is_that_of_the_lowest_loss(params):
     estimator = make(**params).fit(X)
     for _ in range(2):
         lowest = held_out_losses(estimator).argmin()
-        assert estimator.best_epoch_ in (0, lowest)  # 0 where it is no better beyond chance
+        # a warm start can be so good that no epoch is better beyond chance
+        unchanged = "warm_start" in params and len(estimator.history_) > estimator.n_iter_
+        assert estimator.best_epoch_ in ((0, lowest) if unchanged else (lowest,))
+        assert lowest > 0
         assert estimator.history_[-1].keys() >= set(NAMES)
         estimator.fit(X[::-1])
 

@@ -420,8 +420,7 @@ class WiSEALE(Objective):
     rows of it drawn at random, each against all M. That is unbiased for "jensen" of the batch, and
     so is its gradient. Where M * K is large there are fewer: max(1, min(M, 32, 2**17 // (M * K))).
     The batch's bound is an upper bound in expectation, and at most log M nats of what codes tell
-    about their rows go uncharged. A wider aggregate buys nothing at the default weights: measured
-    on tables of up to 4,000 rows. A number for ``width`` brings it back.
+    about their rows go uncharged. A number for ``width`` brings the wider aggregate back.
 
     With a Gaussian likelihood whose noise is learned, D features, K components and non-overlapping
     posteriors, a linear model at its optimum has posterior variances such that each component
