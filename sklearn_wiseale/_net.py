@@ -558,10 +558,13 @@ class VariationalNet(NeuralNet):
             state[name] = pack(state[name])
         for name in _GENERATORS:
             state[name] = state[name].get_state().numpy()
+        # skorch's set: equal ones may have other orders, and then equal nets other pickles
+        state["_params_to_validate"] = sorted(self._params_to_validate)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.__dict__["_params_to_validate"] = set(state["_params_to_validate"])
         for name in _MODULES:
             module = unpack(state[name])
             self.__dict__[name] = self.__dict__[name.removesuffix("_")] = module
