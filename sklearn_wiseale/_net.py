@@ -200,7 +200,7 @@ class VariationalNet(NeuralNet):
         ranks.copy_from_first(self._state_tensors())
         self.average_ = None
         if held_out is not None:
-            self.average_ = [p.detach().clone() for p in self.module_.parameters()]
+            self.average_ = {p: p.detach().clone() for p in self.module_.parameters()}
         self.stop_reason_ = "interrupted"
         self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
@@ -270,7 +270,7 @@ class VariationalNet(NeuralNet):
             self._swap_average()
 
     def _swap_average(self) -> None:
-        for average, weight in zip(self.average_ or (), self.module_.parameters(), strict=True):
+        for weight, average in (self.average_ or {}).items():
             average.data, weight.data = weight.data, average.data
 
     def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -367,7 +367,7 @@ class VariationalNet(NeuralNet):
     @torch.no_grad()
     def _update_average(self) -> None:
         assert self.average_ is not None
-        torch._foreach_lerp_(self.average_, [*self.module_.parameters()], _AVERAGE_RATE)
+        torch._foreach_lerp_([*self.average_.values()], [*self.average_], _AVERAGE_RATE)
 
     def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
         """One optimiser step."""

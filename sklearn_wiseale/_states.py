@@ -188,7 +188,7 @@ def _generator(net: VariationalNet, name: str) -> torch.Generator:
 
 
 def _averages(net: VariationalNet) -> dict[str, Tensor]:
-    return {str(i): average for i, average in enumerate(net.average_ or ())}
+    return {str(i): average for i, average in enumerate((net.average_ or {}).values())}
 
 
 def _tensors_of(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -47,9 +47,14 @@ def drawn_overlap_and_gradient(
     slope = (mean_t[:, rows, None] - mean_t[:, None]).div_(total)
     squares = slope.square()
     log_overlap = torch.addcmul(total.log(), squares, total).sum(dim=0).mul_(-0.5)  # (m, n)
-    log_sums = torch.logsumexp(log_overlap, dim=1)
+    # shares that float32 cannot hold as normal numbers are 30 times as slow, and do not count
+    peak = log_overlap.amax(dim=1, keepdim=True)
+    lowest = math.log(torch.finfo(mean.dtype).tiny) / 2
+    share = log_overlap.sub_(peak).clamp_(min=lowest).exp_()
+    sums = share.sum(dim=1, keepdim=True)
+    log_sums = peak.add_(sums.log())
     m = len(log_sums)
-    share = log_overlap.sub_(log_sums[:, None]).exp_().div_(m)
+    share.div_(sums.mul_(m))
     # derivatives of log O by the mean of row i, and by both variances
     by_row_mean = slope.mul_(share)
     by_var = squares.sub_(total.reciprocal_()).mul_(share).mul_(0.5)
