@@ -74,6 +74,7 @@ html_sidebars = {
         "guide",
         "why",
         "faq",
+        "glossary",
         "mathematics",
         "extending",
         "benchmarks",

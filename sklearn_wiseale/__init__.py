@@ -1,6 +1,7 @@
 """WiSE-ALE dimensionality reduction for scikit-learn."""
 
-from ._transformer import WiSEALETransformer, load
+from ._load import load
+from ._transformer import WiSEALETransformer
 
 __all__ = ["WiSEALETransformer", "__version__", "load"]
 

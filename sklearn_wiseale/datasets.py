@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import check_count, check_seed
+from ._data.validation import check_count, check_seed
 
 __all__ = ["make_sine_waves"]
 

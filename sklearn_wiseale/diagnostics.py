@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.linalg import qr
 from scipy.stats import norm
 from sklearn.utils import check_array
 
-from ._arguments import check_count, check_seed
-from ._data import as_numpy
-from .objectives._aggregate import BOUNDS, aggregate_kl_bound
+from ._data.rows import as_numpy
+from ._data.validation import check_count, check_seed
+from .objectives._aggregate import BOUNDS, aggregate_kl_bound, moment_kl
 from .objectives._base import Posterior
 from .objectives._sliced import random_basis
 
 __all__ = [
+    "AggregateKLBounds",
     "active_units",
     "aggregate_kl",
     "aggregate_kl_bounds",
@@ -27,9 +27,6 @@ __all__ = [
 
 #: Random bases over which "sliced" is averaged.
 _N_BASES = 10
-
-#: Rows that are taken to float64 at a time.
-_BLOCK_ROWS = 2**16
 #: float64 holds second moments of numbers, and exponentials of log-variances, in these limits.
 _LIMIT, _LOG_VAR_LIMIT = 1e140, 700.0
 
@@ -87,8 +84,9 @@ def aggregate_kl(
     mean, log_var = _matrix("mean", mean), _matrix("log_var", log_var, _LOG_VAR_LIMIT)
     if mean.shape != log_var.shape:
         raise ValueError(f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}.")
-    if method == "moment":
-        return _moment_kl(mean, log_var)
+    if method == "moment":  # which takes blocks of rows to float64
+        arrays = (np.require(part, requirements=["C", "W"]) for part in (mean, log_var))
+        return float(moment_kl(Posterior(*map(torch.from_numpy, arrays))))
     mean, log_var = mean.astype(np.float64), log_var.astype(np.float64)
     posterior = Posterior(*(torch.tensor(part, device="cpu") for part in (mean, log_var)))
     if method in ("jensen", "renyi"):
@@ -102,24 +100,26 @@ def aggregate_kl(
     return float(np.mean([float(aggregate_kl_bound(posterior, method, z, b)) for b in bases]))
 
 
-def _moment_kl(mean: np.ndarray, log_var: np.ndarray) -> float:
-    """As ``moment_kl`` of the objectives, in blocks: the QR decomposition is merged with each."""
-    n, k = mean.shape
-    centre = mean.mean(axis=0, dtype=np.float64)
-    variance, rows = np.zeros(k), [slice(i, i + _BLOCK_ROWS) for i in range(0, n, _BLOCK_ROWS)]
-    for block in rows:
-        variance += np.exp(log_var[block].astype(np.float64)).sum(axis=0) / n
-    root = np.diag(np.sqrt(variance))  # S = root^T root
-    for block in rows:
-        stacked = np.vstack([root, (mean[block] - centre) / n**0.5])
-        (root,) = qr(stacked, mode="r", overwrite_a=True)
-        root = root[:k]
-    half_log_det = np.log(np.abs(root.diagonal())).sum()
-    second_moment = np.square(root).sum() + np.square(centre).sum()
-    return float(0.5 * (second_moment - k) - half_log_det)
+class AggregateKLBounds(NamedTuple):
+    """Bounds on the divergence of the aggregate posterior from the prior, in nats.
+
+    Attributes
+    ----------
+    lower : float
+        "moment" of :func:`aggregate_kl`, over all rows.
+
+    upper : float
+        "jensen", over ``n_upper`` of them.
+
+    n_upper : int
+    """
+
+    lower: float
+    upper: float
+    n_upper: int
 
 
-def aggregate_kl_bounds(mean: Any, log_var: Any) -> tuple[float, float]:
+def aggregate_kl_bounds(mean: Any, log_var: Any) -> AggregateKLBounds:
     """Lower and upper bound on the divergence of the aggregate posterior from the prior.
 
     Parameters
@@ -129,18 +129,19 @@ def aggregate_kl_bounds(mean: Any, log_var: Any) -> tuple[float, float]:
 
     Returns
     -------
-    lower, upper : float
-        "moment" and "jensen" of :func:`aggregate_kl`, nats.
+    bounds : AggregateKLBounds (lower, upper, n_upper)
+        "moment" and "jensen" of :func:`aggregate_kl`, nats, both over all rows: ``n_upper`` is n.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sklearn_wiseale.diagnostics import aggregate_kl_bounds
-    >>> lower, upper = aggregate_kl_bounds([[-1.0], [1.0]], [[-1.0], [-1.0]])
-    >>> lower < upper
+    >>> bounds = aggregate_kl_bounds([[-1.0], [1.0]], [[-1.0], [-1.0]])
+    >>> bounds.lower < bounds.upper
     True
     """
-    return aggregate_kl(mean, log_var, method="moment"), aggregate_kl(mean, log_var)
+    lower = aggregate_kl(mean, log_var, method="moment")
+    return AggregateKLBounds(lower, aggregate_kl(mean, log_var), len(mean))
 
 
 def active_units(mean: Any, threshold: float = 0.01) -> int:

@@ -22,7 +22,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
 from sklearn_wiseale import WiSEALETransformer, load
-from sklearn_wiseale._checkpoint import Checkpoint
+from sklearn_wiseale._persistence.checkpoint import Checkpoint
 from sklearn_wiseale.likelihoods import Categorical, Gaussian, Mixed, NegativeBinomial, Poisson
 from sklearn_wiseale.networks import MLP, Conv
 from sklearn_wiseale.objectives import WiSEALE
@@ -413,7 +413,7 @@ def change_parameters(file, other, rng):
     for where in ("parameters", "built"):
         inner[where][name] = fresh(value)
     if name == "n_components":
-        inner["fitted"]["n_components_"] = fresh(value)
+        inner["attributes"]["n_components_"] = fresh(value)
     return together(outer, inner, data)
 
 
@@ -426,10 +426,10 @@ def change_text(file, other, rng):
     double = f'"{name}": {json.dumps(value)}'
     texts = [
         DEEP,
-        "{" + f'"fitted": {DEEP}, ' + text[1:],
+        "{" + f'"attributes": {DEEP}, ' + text[1:],
         text[:-1] + f', "{name}": ' + '{"tuple": [' * 800 + "]}" * 800 + "}",
-        text[:-1] + ', "schedule": ' + "9" * 6000 + "}",
-        text[:-1] + ', "schedule": 1e999, "fitted": -Infinity}',
+        text[:-1] + ', "state": ' + "9" * 6000 + "}",
+        text[:-1] + ', "state": 1e999, "attributes": -Infinity}',
         "{" + double + ", " + text[1:],
         text[:-1] + ", " + double + "}",
         text.replace(": ", " "),

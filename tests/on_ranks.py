@@ -16,13 +16,15 @@ import torch
 from skorch.callbacks import Callback
 from torch import distributed, nn
 
-import sklearn_wiseale._data
-import sklearn_wiseale._transformer
+import sklearn_wiseale._data.rows
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale._callbacks import EachEpoch, StopTraining
-from sklearn_wiseale._data import Rows
-from sklearn_wiseale._ranks import ALONE, Ranks
-from sklearn_wiseale._tasks import FitTask
+from sklearn_wiseale._data.rows import Rows
+from sklearn_wiseale._training import distributed as strategy
+from sklearn_wiseale._training.callbacks import EachEpoch, StopTraining
+from sklearn_wiseale._training.group import current_processes
+from sklearn_wiseale._training.net import VariationalNet
+from sklearn_wiseale._training.processes import OneProcess
+from sklearn_wiseale._training.sklearn_callbacks import FitTask
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian, Mixed, NegativeBinomial
 from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import ELBO, InfoVAE, Objective, WassersteinMMD, WiSEALE
@@ -81,12 +83,8 @@ def make(**params):
 
 @contextlib.contextmanager
 def alone():
-    present = Ranks.present
-    Ranks.present = classmethod(lambda cls: ALONE)
-    try:
+    with patched(strategy, "find_group", lambda: None):
         yield
-    finally:
-        Ranks.present = present
 
 
 @contextlib.contextmanager
@@ -103,9 +101,7 @@ def state(model):
     """All that must be the same on all ranks after a fit."""
     net = model.net_
     parts = {**net.module_.state_dict(), **net.criterion_.state_dict()}
-    parts["order"], parts["noise"] = (
-        generator.get_state() for generator in (net.order_generator_, net.noise_generator_)
-    )
+    parts["seed"] = torch.tensor(net.seed)
     numbers = {k: v.numpy(force=True) for k, v in parts.items() if isinstance(v, torch.Tensor)}
     for i, row in enumerate(model.history_):
         numbers |= {f"{name} {i}": value for name, value in row.items() if name != "dur"}
@@ -115,18 +111,18 @@ def state(model):
 # gradients ------------------------------------------------------------------------------------
 
 
-def after_batches(net, ranks, x):
-    """Gradients and running estimates after batches of 128 rows, shared by ranks."""
+def after_batches(net, processes, x):
+    """Gradients and running estimates after batches of 128 rows, shared by processes."""
     net = copy.deepcopy(net)
-    net.ranks_ = ranks
+    net.processes_, net.noise_generator_ = processes, torch.Generator().manual_seed(0)
     net._set_training(True)
     for i in range(3):  # beyond the last row
         index = torch.arange(128 * i, 128 * (i + 1)) % len(x)
         net.module_.zero_grad(set_to_none=True)
         net.criterion_.zero_grad(set_to_none=True)
-        terms = net.objective_terms(ranks.own(x[index]), index)
+        terms = net.objective_terms(processes.local_rows(x[index]), index)
         (terms.reconstruction + terms.divergence).backward()
-        ranks.sum_gradients(net.module_, net.criterion_)
+        processes.sum_gradients(net.module_, net.criterion_)
     gradients = [p.grad.flatten() for _, p in net.get_all_learnable_params() if p.requires_grad]
     buffers = [b.flatten() for b in net.module_.buffers() if b.is_floating_point()]
     return torch.cat(gradients), torch.cat(buffers)
@@ -139,8 +135,8 @@ def compare(rows, **params):
     net = model.net_
     x = Rows(rows, model._scaling, torch.float32, torch.device("cpu"))[0 : len(rows)]
     with torch.random.fork_rng():
-        both, buffers = after_batches(net, Ranks.present(), x)
-        one, expected = after_batches(net, ALONE, x)
+        both, buffers = after_batches(net, current_processes(), x)
+        one, expected = after_batches(net, OneProcess(), x)
     before = torch.cat([b.flatten() for b in net.module_.buffers() if b.is_floating_point()])
     return {
         "cosine": float(torch.cosine_similarity(both.double(), one.double(), dim=0)),
@@ -183,7 +179,7 @@ def twice(rows, **params):
     """The same fit by all ranks and alone, with the same batches: states and codes of both."""
     params = {"precision": "float64", **params}
     batch_size = params.pop("batch_size", 32)
-    whole = batch_size if batch_size == "auto" else batch_size * Ranks.present().size
+    whole = batch_size if batch_size == "auto" else batch_size * current_processes().size
     ours = make(batch_size=batch_size, **params)
     codes = ours.fit(rows).transform(X)
     with alone():
@@ -195,7 +191,7 @@ def twice(rows, **params):
     return {
         "state": ours_numbers,
         "apart": max(float(np.abs(ours_numbers[k] - others[k]).max()) for k in floats),
-        "generators": all(
+        "integers": all(
             np.array_equal(ours_numbers[k], others[k]) for k in others if k not in floats
         ),
         "codes_apart": float(np.abs(codes - expected).max()),
@@ -237,15 +233,16 @@ def other_fits():
     states["partial_fit"] = state(model)
     model = make(warm_start=True).fit(X)
     states["warm start"] = state(model.fit(X))
-    assert model.net_.ranks_ == ALONE  # what is kept knows nothing of the group
+    assert "processes_" not in vars(model.net_)  # what is kept knows nothing of the group
     return states
 
 
 def dropout_draws():
     """What layers that draw would draw on this rank."""
     net = copy.deepcopy(make(network=MLP(hidden=(16,), dropout=0.5), max_epochs=1).fit(X).net_)
-    net.ranks_ = Ranks.present()
-    with net._layer_rng():
+    net.processes_ = current_processes()
+    net.order_generator_, net.noise_generator_ = torch.Generator(), torch.Generator()
+    with net._seeded_epoch():
         return torch.rand(8).numpy()
 
 
@@ -265,7 +262,7 @@ def reading(folder):
 
     with (
         patched(Rows, "__getitem__", noted),
-        patched(sklearn_wiseale._data, "RESIDENT_BYTES", 0),
+        patched(sklearn_wiseale._data.rows, "RESIDENT_BYTES", 0),
     ):
         model = make(early_stopping=False, max_epochs=1).fit(mapped)
     held = make(early_stopping=False, max_epochs=1).fit(X)
@@ -333,7 +330,7 @@ def files(folder):
     whole = make(**params).fit(X).transform(X)
     found, began = {}, []
     own = folder / f"states-{rank}"
-    restore = sklearn_wiseale._transformer.restore_training
+    restore = VariationalNet.load_state_dict
 
     def killed():
         update = EachEpoch.on_epoch_end
@@ -358,11 +355,11 @@ def files(folder):
     killed()
     found["written"] = own.exists() and len(list(own.iterdir()))
 
-    def noted(*state):
-        began.append(restore(*state))
-        return began[0]
+    def noted(net, state):
+        restore(net, state)
+        began.append(len(net.history))
 
-    with patched(sklearn_wiseale._transformer, "restore_training", noted):
+    with patched(VariationalNet, "load_state_dict", noted):
         codes = make(checkpoint=own, **params).fit(X).transform(X)
     found["apart"] = float(np.abs(codes - whole).max())
     found["began after"] = sum(began)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.model_selection import GridSearchCV
@@ -24,6 +25,7 @@ from skorch.callbacks import (
 )
 
 from sklearn_wiseale import WiSEALETransformer, load
+from sklearn_wiseale._persistence.checkpoint import Checkpoint as FitCheckpoint
 from sklearn_wiseale.networks import MLP
 
 X = load_wine().data
@@ -295,3 +297,56 @@ def test_tensorboard_is_written_to(tmp_path):
     assert {"Loss/train_loss", "Loss/valid_loss", "learning_rate"} <= set(events.Tags()["scalars"])
     values = [event.value for event in events.Scalars("Loss/train_loss")][:3]
     np.testing.assert_allclose(values, [row["train_loss"] for row in estimator.history_], rtol=1e-5)
+
+
+class Interrupting(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_not_taken_for_early_stopping():
+    with pytest.raises(KeyboardInterrupt):
+        make(EarlyStopping(patience=2), Interrupting()).fit(X)
+
+
+class Counting(Callback):
+    """A callback with a state of its own."""
+
+    def __init__(self):
+        self.count_ = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.count_ += 1
+        net.history.record("count", self.count_)
+
+    def state_dict(self):
+        return {"count": self.count_, "tensor": torch.tensor([float(self.count_)])}
+
+    def load_state_dict(self, state):
+        assert float(state["tensor"]) == state["count"]
+        self.count_ = state["count"]
+
+
+def test_the_state_of_a_callback_is_kept_in_checkpoints(tmp_path):
+    write = FitCheckpoint.write
+
+    def write_and_die(self, net, seed):
+        write(self, net, seed)
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+    def model():
+        return make(Counting(), checkpoint=tmp_path, max_epochs=5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FitCheckpoint, "write", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            model().fit(X)
+    assert [row["count"] for row in model().fit(X).history_] == [1, 2, 3, 4, 5]
+
+
+def test_methods_of_skorch_without_a_meaning_say_so():
+    net = make().fit(X).net_
+    for method in (net.fit, net.partial_fit, net.forward, net.predict, net.predict_proba):
+        with pytest.raises(NotImplementedError, match="transform"):
+            method(X)

@@ -16,7 +16,8 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale._checkpoint import Checkpoint, fingerprint_of, read_file, write_file
+from sklearn_wiseale._persistence.checkpoint import Checkpoint
+from sklearn_wiseale._persistence.file import fingerprint_of, read_file, write_file
 from sklearn_wiseale.likelihoods import Gaussian
 from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import WiSEALE
@@ -57,10 +58,7 @@ def states(estimator):
     """All that two fits could differ in."""
     net = estimator.net_
     parts = {**net.module_.state_dict(), **net.criterion_.state_dict()}
-    parts["order"], parts["noise"] = (
-        g.get_state() for g in (net.order_generator_, net.noise_generator_)
-    )
-    return parts
+    return {**parts, "seed": torch.tensor(net.seed)}
 
 
 def same(one, other, X):
@@ -187,31 +185,48 @@ def test_damaged_checkpoint_is_refused(X, tmp_path, monkeypatch):
         make(checkpoint=tmp_path).fit(X)
 
 
+def at(*path):
+    """A function that does something to the dict at the end of a path."""
+
+    def change(action):
+        def apply(state):
+            for name in path:
+                state = state[name]
+            action(state)
+
+        return apply
+
+    return change
+
+
+FIRST, BEST = at("optimizer", "0"), at("callbacks", "best_state")
 STATES = {
-    "short moments": lambda t, h: t.update({"optimizer.0/exp_avg": torch.zeros(3)}),
-    "moments of integers": lambda t, h: t.update(
-        {"optimizer.0/exp_avg": t["optimizer.0/exp_avg"].int()}
-    ),
-    "no steps": lambda t, h: t.update({"optimizer.0/step": torch.zeros(0)}),
-    "no moments": lambda t, h: t.pop("optimizer.0/exp_avg"),
-    "other optimiser": lambda t, h: h["optimizer"][0][1].update(momentum=1),
-    "no weight": lambda t, h: t.pop("module/encoder.skip.weight"),
-    "NaN": lambda t, h: t["module/encoder.skip.weight"].fill_(torch.nan),
-    "NaN best": lambda t, h: t["callback.best_state/encoder.skip.weight"].fill_(torch.nan),
-    "narrow average": lambda t, h: t.update({"average/0": t["average/0"][:1]}),
-    "no average": lambda t, h: [t.pop(name) for name in list(t) if name.startswith("average")],
-    "short bank": lambda t, h: t.update({"criterion/bank.rows": torch.zeros(3).long()}),
-    "no bank": lambda t, h: [t.update({name: t[name][:0]}) for name in BANK],
-    "generator": lambda t, h: t["generator/order"][8:12].fill_(1),
-    "schedule": lambda t, h: h["callbacks"]["schedule"].update(step="1"),
-    "steps": lambda t, h: h["callbacks"]["schedule"].update(step=10**30),
-    "best": lambda t, h: h["callbacks"]["best_state"].update(held_out=3),
-    "no callbacks": lambda t, h: h["callbacks"].clear(),
-    "history": lambda t, h: h.update(history=3),
-    "seed": lambda t, h: h.update(split_seed=None),
-    "no seed": lambda t, h: h.pop("split_seed"),
+    "short moments": FIRST(lambda s: s.update(exp_avg=torch.zeros(3))),
+    "moments of integers": FIRST(lambda s: s.update(exp_avg=s["exp_avg"].int())),
+    "single moment": FIRST(lambda s: s.update(exp_avg=torch.tensor(0.0))),
+    "no steps": FIRST(lambda s: s.update(step=torch.zeros(0))),
+    "no moments": FIRST(lambda s: s.pop("exp_avg")),
+    "other optimiser": FIRST(lambda s: s.update(momentum=1)),
+    "no such weight": at("optimizer")(lambda s: s.update({"99": s["0"]})),
+    "no weight": at("module")(lambda s: s.pop("encoder.skip.weight")),
+    "NaN": at("module")(lambda s: s["encoder.skip.weight"].fill_(torch.nan)),
+    "NaN best": BEST(lambda s: s["best"]["encoder.skip.weight"].fill_(torch.nan)),
+    "no best": BEST(lambda s: s.pop("best")),
+    "narrow average": at("average")(lambda s: s.update({"0": s["0"][:1]})),
+    "no average": at()(lambda s: s.pop("average")),
+    "short bank": at("divergence")(lambda s: s.update({"bank.rows": torch.zeros(3).long()})),
+    "no bank": at("divergence")(lambda s: s.update({name: s[name][:0] for name in BANK})),
+    "seed of the net": at("numbers")(lambda s: s.update(seed="1")),
+    "no numbers": at()(lambda s: s.pop("numbers")),
+    "schedule": at("callbacks", "schedule")(lambda s: s.update(step="1")),
+    "steps": at("callbacks", "schedule")(lambda s: s.update(step=10**30)),
+    "best": BEST(lambda s: s.update(held_out=3)),
+    "no callbacks": at("callbacks")(lambda s: s.clear()),
+    "history": at()(lambda s: s.update(history=3)),
+    "seed": at()(lambda s: s.update(split_seed=None)),
+    "no seed": at()(lambda s: s.pop("split_seed")),
 }
-BANK = ("criterion/bank.rows", "criterion/bank.lines")
+BANK = ("bank.rows", "bank.lines")
 
 
 @pytest.mark.parametrize("change", STATES)
@@ -225,9 +240,9 @@ def test_state_of_no_fit_is_refused_and_left(change, X, tmp_path, monkeypatch):
     estimator = make(**params).fit(X[:-1])
     codes = estimator.transform(X)
     (file,) = tmp_path.iterdir()
-    tensors, header = read_file(file)
-    STATES[change](tensors, header)
-    write_file(file, tensors, header)
+    state, header = read_file(file, "checkpoint")
+    STATES[change](state)
+    write_file(file, state, header)
     content = file.read_bytes()
     with pytest.raises(
         ValueError, match=f"(?s){file.name}' must be the state of this fit.*Remove it"
@@ -292,7 +307,7 @@ def test_sigkill(tmp_path):
         process = start(folder, tmp_path / "codes.npy")
         while process.poll() is None:
             files = list(folder.glob("fit-*.safetensors")) if folder.exists() else []
-            if files and len(read_file(files[0])[1]["history"]) >= n_epochs:
+            if files and len(read_file(files[0], "checkpoint")[0]["history"]) >= n_epochs:
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
@@ -312,12 +327,32 @@ def test_file_gives_back_what_was_written(tmp_path):
         "d": torch.arange(6.0)[2:4],
     }
     tensors["e"] = tensors["d"]  # shared memory
-    header = {"text": "ü", "number": 0.1 + 0.2, "inf": float("inf"), "list": [1, None, {}]}
-    write_file(tmp_path / "file", tensors, header)
-    found, found_header = read_file(tmp_path / "file")
-    assert found_header == header
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items())
+    plain = {"text": "ü", "number": 0.1 + 0.2, "inf": float("inf"), "list": [1, None, {}]}
+    state = {"inner": {**tensors, **plain}, "empty": {}, "tensor": torch.ones(2)}
+    write_file(tmp_path / "file", state, {"kind": "checkpoint", "more": [1]})
+    found, header = read_file(tmp_path / "file", "checkpoint")
+    assert header == {"kind": "checkpoint", "more": [1]}
+    assert found.keys() == state.keys()
+    assert {k: v for k, v in found["inner"].items() if k in plain} == plain
+    assert all(torch.equal(found["inner"][k], v) for k, v in tensors.items())
+    assert all(found["inner"][k].dtype == v.dtype for k, v in tensors.items())
+    with pytest.raises(ValueError, match="must be a file of the kind 'estimator'"):
+        read_file(tmp_path / "file", "estimator")
+
+
+def test_unfinished_files_of_killed_processes_are_removed(X, tmp_path, monkeypatch):
+    old, new = (tmp_path / f".file.{name}.part" for name in "ab")
+    old.write_bytes(b"")
+    new.write_bytes(b"")
+    os.utime(old, (0, 0))
+    write_file(tmp_path / "file", {"a": torch.ones(2)}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", "file"]
+    folder = tmp_path / "checkpoints"
+    killed_after(2, make(checkpoint=folder), X, monkeypatch)
+    (file,) = folder.iterdir()
+    file.with_name(f".{file.name}.c.part").write_bytes(b"")
+    make(checkpoint=folder).fit(X)
+    assert not list(folder.iterdir())
 
 
 def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -343,15 +378,15 @@ def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 def test_file_of_another_kind_is_refused(metadata, tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "file", metadata=metadata)
     with pytest.raises(ValueError, match="file"):
-        read_file(tmp_path / "file")
+        read_file(tmp_path / "file", "checkpoint")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_file_of_another_version_is_refused(version, tmp_path):
     text = json.dumps({"format_version": version})
     save_file({"a": torch.ones(1)}, tmp_path / "file", metadata={"sklearn_wiseale": text})
     with pytest.raises(ValueError, match="format version"):
-        read_file(tmp_path / "file")
+        read_file(tmp_path / "file", "checkpoint")
 
 
 def test_fingerprint_tells_arrays_apart():
@@ -369,19 +404,35 @@ def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
 class Annotated(nn.Linear):
     """Has a state that is no tensor."""
 
+    note: object = {"note": 1}
+
     def get_extra_state(self):
-        return {"note": 1}
+        return self.note
 
     def set_extra_state(self, state):
         self.state = state
 
 
+class Noted(Annotated):
+    note = object()
+
+
+def encoder(n_features, n_components):
+    return nn.Linear(n_features, 2 * n_components)
+
+
+def test_state_of_plain_values_is_kept(X, tmp_path, monkeypatch):
+    network = Modules(encoder, Annotated)
+    killed_after(3, make(checkpoint=tmp_path, network=network), X, monkeypatch)
+    resumed = make(checkpoint=tmp_path, network=network).fit(X)
+    assert np.array_equal(resumed.transform(X), make(network=network).fit(X).transform(X))
+
+
 def test_state_that_no_file_holds_is_named(X, tmp_path):
-    network = Modules(lambda n_in, n_out: nn.Linear(n_in, 2 * n_out), Annotated)
+    network = Modules(encoder, Noted)
     estimator = make(network=network, warm_start=True).fit(X)
-    assert estimator.net_.module_.decoder.state == {"note": 1}
     for model in (estimator, make(network=network)):
         model.checkpoint = tmp_path
-        with pytest.raises(ValueError, match=r"'module/decoder._extra_state' is a dict.*=None"):
+        with pytest.raises(ValueError, match=r"'decoder._extra_state'\] cannot be stored"):
             model.fit(X)
     assert not list(tmp_path.iterdir())

@@ -10,16 +10,10 @@ import pytest
 import torch
 from scipy import sparse
 
-from sklearn_wiseale import _data
-from sklearn_wiseale._data import (
-    Rows,
-    Scaling,
-    ShuffledBatches,
-    ahead,
-    chunk_length,
-    dense,
-    resident_bytes,
-)
+from sklearn_wiseale._data import rows as _data
+from sklearn_wiseale._data.rows import Rows, ahead, chunk_length, dense, resident_bytes
+from sklearn_wiseale._data.scaling import Scaling
+from sklearn_wiseale._training.batches import ShuffledBatches
 
 CPU = torch.device("cpu")
 SCALING = Scaling(np.array([1.0, -2.0, 0.0]), np.array([0.5, 3.0, 10.0]))

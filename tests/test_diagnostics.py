@@ -14,16 +14,19 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_wiseale import WiSEALETransformer, diagnostics
+from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.diagnostics import (
+    AggregateKLBounds,
     active_units,
     aggregate_kl,
     aggregate_kl_bounds,
     reconstruction_r2,
     sliced_wasserstein,
 )
-from sklearn_wiseale.objectives import _overlap, _tiles
+from sklearn_wiseale.objectives import _aggregate
 from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
+from sklearn_wiseale.objectives._overlap import function as _overlap
+from sklearn_wiseale.objectives._overlap import tiles as _tiles
 
 CLOSED_FORMS = ["jensen", "renyi", "moment"]
 
@@ -59,7 +62,7 @@ def test_aggregate_kl_does_not_depend_on_the_size_of_blocks(monkeypatch, make_po
     expected = aggregate_kl(*posterior, method=method, random_state=0)
     monkeypatch.setattr(_overlap, "_PLAIN_NUMBERS", 0)
     monkeypatch.setattr(_tiles, "TILE", 130)
-    monkeypatch.setattr(diagnostics, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(_aggregate, "_BLOCK_ROWS", 7)
     value = aggregate_kl(*posterior, method=method, random_state=0)
     assert value == pytest.approx(expected, rel=1e-12)
 
@@ -78,7 +81,7 @@ def test_aggregate_kl_by_monte_carlo_is_repeated_by_its_seed(make_posterior):
 def test_aggregate_kl_by_monte_carlo_lies_between_the_bounds(make_posterior):
     mean, log_var = make_posterior(4, 2)
     many = mean.repeat(500, 1), log_var.repeat(500, 1)  # the same mixture, 2,000 draws
-    lower, upper = aggregate_kl_bounds(mean, log_var)
+    lower, upper, _ = aggregate_kl_bounds(mean, log_var)
     assert lower < aggregate_kl(*many, method="monte_carlo", random_state=0) < upper
 
 
@@ -94,10 +97,12 @@ def test_aggregate_kl_leaves_its_arguments_as_they_were(make_posterior):
 
 def test_bounds_are_moment_and_jensen(make_posterior):
     posterior = make_posterior(8, 3)
-    lower, upper = aggregate_kl_bounds(*posterior)
-    assert lower == aggregate_kl(*posterior, method="moment")
-    assert upper == aggregate_kl(*posterior, method="jensen")
-    assert lower <= upper
+    bounds = aggregate_kl_bounds(*posterior)
+    assert type(bounds) is AggregateKLBounds
+    assert bounds.lower == aggregate_kl(*posterior, method="moment")
+    assert bounds.upper == aggregate_kl(*posterior, method="jensen")
+    assert bounds.lower <= bounds.upper
+    assert bounds.n_upper == 8
 
 
 def test_upper_bounds_of_a_sample_are_upper_bounds_in_the_mean(make_posterior):

@@ -9,8 +9,11 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch import nn
 
-from sklearn_wiseale import WiSEALETransformer, _data, _evidence
-from sklearn_wiseale._evidence import ShortRows, log_evidence, proposal_noise
+from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale._data import rows as _data
+from sklearn_wiseale._model import evidence as _evidence
+from sklearn_wiseale._model.evidence import ShortRows, log_evidence, proposal_noise
+from sklearn_wiseale._model.inference import default_draws
 from sklearn_wiseale.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -351,9 +354,7 @@ def test_scores_of_wide_rows_do_not_depend_on_chunks_or_neighbours(
     [(1, 64), (2048, 64), (2049, 56), (8000, 16), (20_000, 8), (10**6, 8)],
 )
 def test_automatic_draws_are_64_and_fewer_of_wide_rows(n_features, n_draws):
-    model = WiSEALETransformer()
-    model.n_features_in_ = n_features
-    assert model._n_draws == n_draws
+    assert default_draws(n_features) == n_draws
 
 
 def test_a_step_costs_one_forward_pass_with_its_jacobian_and_two_without():

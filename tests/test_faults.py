@@ -20,7 +20,9 @@ from torch import nn
 
 import sklearn_wiseale
 from sklearn_wiseale import WiSEALETransformer, load
-from sklearn_wiseale._data import Rows
+from sklearn_wiseale._data.rows import Rows
+from sklearn_wiseale._persistence.checkpoint import Checkpoint
+from sklearn_wiseale._training.net import VariationalNet
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
@@ -49,8 +51,8 @@ def everything(estimator, X):
         "module": str(net.module_.state_dict()),
         "criterion": str(net.criterion_) + str(net.criterion_.state_dict()),
         "optimizer": str(optimizer),
-        "schedule": str(dict(net.callbacks_)["schedule"].state()),
-        "draws": [g.get_state().numpy() for g in (net.order_generator_, net.noise_generator_)],
+        "schedule": str(dict(net.callbacks_)["schedule"].state_dict()),
+        "seed": net.seed,
         "bounds": estimator.aggregate_kl_bounds_,
         "noise": estimator.noise_scale_,
     }
@@ -244,7 +246,7 @@ def test_memory_that_is_too_small_to_go_on_is_no_damage(X, tmp_path, monkeypatch
     interrupted(estimator, X)
     (file,) = tmp_path.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(sklearn_wiseale._transformer, "restore_training", full_device)
+        patch.setattr(VariationalNet, "load_state_dict", full_device)
         with pytest.raises(MemoryError, match="Lower batch_size"):
             make(checkpoint=tmp_path).fit(X)
     assert [file] == list(tmp_path.iterdir())
@@ -254,14 +256,14 @@ def test_memory_that_is_too_small_to_go_on_is_no_damage(X, tmp_path, monkeypatch
 
 def interrupted(estimator, X):
     """Interrupt a fit once its first epoch is in the checkpoint."""
-    write = sklearn_wiseale._checkpoint.Checkpoint.write
+    write = Checkpoint.write
     with pytest.MonkeyPatch.context() as patch:
 
         def write_and_die(*args):
             write(*args)
             raise KeyboardInterrupt
 
-        patch.setattr(sklearn_wiseale._checkpoint.Checkpoint, "write", write_and_die)
+        patch.setattr(Checkpoint, "write", write_and_die)
         with pytest.raises(KeyboardInterrupt):
             estimator.fit(X)
 
@@ -282,7 +284,9 @@ def unchanged(path, content, X, codes):
     assert np.array_equal(load(path).transform(X), codes)
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "os.replace", "sklearn_wiseale._checkpoint.save"])
+@pytest.mark.parametrize(
+    "step", ["os.fsync", "os.replace", "sklearn_wiseale._persistence.file.save"]
+)
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(errno.EROFS, "ro")])
 def test_interrupted_save_leaves_the_file(step, error, saved, X, monkeypatch):
     estimator, path = saved
@@ -357,7 +361,7 @@ def test_full_disk_leaves_the_last_checkpoint(X, tmp_path, small_disk, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, small_disk:
-        patch.setattr(WiSEALETransformer, "_warn_of_collapse", stop)  # after the last epoch
+        patch.setattr("sklearn_wiseale._transformer.warn_of_collapse", stop)  # after the last epoch
         with (
             pytest.warns(RuntimeWarning, match="could not be written"),
             pytest.raises(KeyboardInterrupt),

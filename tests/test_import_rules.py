@@ -12,202 +12,33 @@ import sklearn_wiseale
 
 ROOT = Path(sklearn_wiseale.__file__).parent
 
-#: Modules of the package that a module may import. A new module needs a row here.
-INSIDE = {
-    "__init__": {"_transformer"},
-    "_arguments": set(),
-    "_callbacks": set(),
-    "_checkpoint": set(),
-    "_checks": {"_data", "likelihoods", "networks", "objectives"},
-    "_data": {"_ranks"},
-    "_encoding": {"_parts", "likelihoods", "networks", "objectives"},
-    "_evidence": {"_data", "likelihoods", "likelihoods._gaussian", "networks"},
-    "_net": {"_callbacks", "_data", "_packed", "_ranks", "likelihoods", "objectives._base"},
-    "_onnx": {"_checkpoint", "_data", "_net"},
-    "_packed": set(),
-    "_parts": set(),
-    "_persistence": {
-        "_checkpoint",
-        "_checks",
-        "_data",
-        "_encoding",
-        "_net",
-        "_parts",
-        "_start",
-        "_states",
-    },
-    "_ranks": set(),
-    "_start": {"_data", "_net", "_statistics", "likelihoods", "likelihoods._base", "networks"},
-    "_states": {"_callbacks", "_net"},
-    "_statistics": set(),
-    "_tasks": {"_callbacks"},
-    "_transformer": {
-        "_arguments",
-        "_callbacks",
-        "_checkpoint",
-        "_checks",
-        "_data",
-        "_evidence",
-        "_net",
-        "_onnx",
-        "_persistence",
-        "_ranks",
-        "_start",
-        "_states",
-        "_statistics",
-        "_tasks",
-        "diagnostics",
-        "likelihoods",
-        "networks",
-        "objectives",
-    },
-    "datasets": {"_arguments"},
-    "diagnostics": {
-        "_arguments",
-        "_data",
-        "objectives._aggregate",
-        "objectives._base",
-        "objectives._sliced",
-    },
-    "likelihoods": {
-        "likelihoods._base",
-        "likelihoods._bernoulli",
-        "likelihoods._categorical",
-        "likelihoods._gaussian",
-        "likelihoods._mixed",
-        "likelihoods._negative_binomial",
-        "likelihoods._poisson",
-    },
-    "likelihoods._base": {"_data", "_parts"},
-    "likelihoods._bernoulli": {"likelihoods._base"},
-    "likelihoods._categorical": {"_arguments", "likelihoods._base"},
-    "likelihoods._gaussian": {"_arguments", "likelihoods._base"},
-    "likelihoods._mixed": {
-        "likelihoods._base",
-        "likelihoods._bernoulli",
-        "likelihoods._categorical",
-        "likelihoods._gaussian",
-    },
-    "likelihoods._negative_binomial": {"_arguments", "likelihoods._poisson"},
-    "likelihoods._poisson": {"likelihoods._base"},
-    "networks": {"networks._base", "networks._conv", "networks._mlp", "networks._modules"},
-    "networks._base": {"_parts"},
-    "networks._conv": {"_arguments", "networks._base"},
-    "networks._mlp": {"_arguments", "networks._base"},
-    "networks._modules": {"_packed", "networks._base"},
-    "objectives": {
-        "objectives._aggregate",
-        "objectives._base",
-        "objectives._baselines",
-        "objectives._overlap",
-    },
-    "objectives._aggregate": {
-        "_arguments",
-        "objectives._bank",
-        "objectives._base",
-        "objectives._drawn",
-        "objectives._gradient",
-        "objectives._overlap",
-        "objectives._sliced",
-    },
-    "objectives._bank": {"objectives._sides"},
-    "objectives._base": {"_arguments", "_parts"},
-    "objectives._baselines": {"_arguments", "objectives._base"},
-    "objectives._drawn": {"objectives._sides"},
-    "objectives._gradient": set(),
-    "objectives._overlap": {
-        "objectives._gradient",
-        "objectives._pairs",
-        "objectives._sides",
-        "objectives._tiles",
-    },
-    "objectives._pairs": {"objectives._sides", "objectives._tiles"},
-    "objectives._sides": set(),
-    "objectives._sliced": {"objectives._gradient"},
-    "objectives._tiles": {"objectives._sides"},
-    "plotting": {
-        "plotting._embedding",
-        "plotting._reconstruction",
-        "plotting._training",
-        "plotting._traversal",
-    },
-    "plotting._base": set(),
-    "plotting._embedding": {"_arguments", "plotting._base"},
-    "plotting._reconstruction": {"_arguments", "plotting._base"},
-    "plotting._training": {"plotting._base"},
-    "plotting._traversal": {"_arguments", "plotting._base"},
-}
+#: Rooms in the order in which X goes through them; each may use those before it, and itself.
+LAYERS = [
+    {"_data"},
+    {"objectives", "networks"},
+    {"likelihoods", "diagnostics"},
+    {"_model"},
+    {"_training"},
+    {"_persistence"},
+    {"_steps"},
+    {"_transformer"},
+    {"_load"},
+    {"__init__"},
+]
+#: Rooms that use the public face of an estimator, and of the package only the checks of arguments.
+FACE = {"plotting", "datasets"}
 
-_CHECKS = "sklearn.utils._param_validation"
-
-#: Packages from outside that a module may import; of scikit-learn, what of it.
-OUTSIDE = {
-    "__init__": set(),
-    "_arguments": {"numpy", "sklearn.utils"},
-    "_callbacks": {"joblib", "torch", "skorch", "tqdm", "sklearn.exceptions"},
-    "_checkpoint": {"numpy", "safetensors", "torch"},
-    "_checks": {"numpy", "torch", "sklearn.base", "sklearn.utils"},
-    "_data": {"numpy", "sklearn.utils", "torch"},
-    "_encoding": {"numpy"},
-    "_evidence": {"torch"},
-    "_net": {"numpy", "torch", "skorch"},
-    "_onnx": {"numpy", "onnx", "onnxscript", "torch"},
-    "_packed": {"torch"},
-    "_parts": {"sklearn.base"},
-    "_persistence": {"numpy", "torch"},
-    "_ranks": {"numpy", "torch"},
-    "_start": {"numpy", "torch"},
-    "_states": {"torch"},
-    "_statistics": {"numpy", "scipy"},
-    "_tasks": {"numpy", "skorch", "sklearn.callback"},
-    "_transformer": {
-        "joblib",
-        "numpy",
-        "scipy",
-        "torch",
-        "sklearn.base",
-        "sklearn.exceptions",
-        "sklearn.utils",
-    },
-    "datasets": {"numpy"},
-    "diagnostics": {"numpy", "torch", "scipy", "sklearn.utils"},
-    "likelihoods": set(),
-    "likelihoods._base": {"numpy", "torch"},
-    "likelihoods._bernoulli": {"numpy", "torch"},
-    "likelihoods._categorical": {"numpy", "torch"},
-    "likelihoods._gaussian": {"numpy", "torch", _CHECKS},
-    "likelihoods._mixed": {
-        "numpy",
-        "torch",
-        "sklearn.pipeline",
-        "sklearn.preprocessing",
-        "sklearn.utils",
-    },
-    "likelihoods._negative_binomial": {"numpy", "torch", _CHECKS},
-    "likelihoods._poisson": {"numpy", "torch"},
-    "networks": set(),
-    "networks._base": {"torch"},
-    "networks._conv": {"torch", _CHECKS},
-    "networks._mlp": {"torch", _CHECKS},
-    "networks._modules": {"joblib", "torch"},
-    "objectives": set(),
-    "objectives._aggregate": {"torch", _CHECKS},
-    "objectives._bank": {"torch"},
-    "objectives._base": {"torch"},
-    "objectives._baselines": {"torch"},
-    "objectives._drawn": {"torch"},
-    "objectives._gradient": {"torch"},
-    "objectives._overlap": {"torch"},
-    "objectives._pairs": {"torch"},
-    "objectives._sides": {"torch"},
-    "objectives._sliced": {"torch"},
-    "objectives._tiles": {"torch"},
-    "plotting": set(),
-    "plotting._base": {"matplotlib", "numpy", "sklearn.utils"},
-    "plotting._embedding": {"matplotlib", "numpy", "scipy", "sklearn.utils"},
-    "plotting._reconstruction": {"matplotlib", "numpy", "sklearn.metrics", "sklearn.utils"},
-    "plotting._training": {"matplotlib", "numpy"},
-    "plotting._traversal": {"matplotlib", "numpy", "scipy"},
+#: Packages and modules from outside that only these rooms or modules import.
+DOORS = {
+    "skorch": {"_training"},
+    "sklearn.callback": {"_training.sklearn_callbacks"},
+    "sklearn.utils._param_validation": {"_data.validation"},
+    "torch.distributed": {"_training.distributed"},
+    "safetensors": {"_persistence.file"},
+    "onnx": {"_persistence.onnx"},
+    "onnxscript": {"_persistence.onnx"},
+    "matplotlib": {"plotting"},
+    "tqdm": {"_training.callbacks"},
 }
 
 #: Imported only where they are used, so that the package imports without them and quickly.
@@ -244,16 +75,15 @@ def imports(module, nodes):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             source = absolute(module, node)
-            for alias in node.names:  # ``from . import _overlap`` imports a module
-                inner = f"{source}.{alias.name}".removeprefix("sklearn_wiseale.")
-                names.add(f"sklearn_wiseale.{inner}" if inner in PATHS else source)
+            names.update(f"{source}.{alias.name}" for alias in node.names)
     return names
 
 
 def inside(module):
+    """Modules of the package that a module imports, or imports names from."""
     names = imports(module, ast.walk(TREES[module]))
-    ours = {name for name in names if name.split(".")[0] == "sklearn_wiseale"}
-    return {name.partition(".")[2] or "__init__" for name in ours}
+    ours = {name.partition(".")[2] for name in names if name.split(".")[0] == "sklearn_wiseale"}
+    return {name if name in PATHS else name.rpartition(".")[0] or "__init__" for name in ours}
 
 
 def outside(module):
@@ -262,47 +92,37 @@ def outside(module):
     return {name for name in names if name.split(".")[0] not in known}
 
 
-def test_every_module_has_its_rules():
-    assert set(INSIDE) == set(OUTSIDE) == set(PATHS)
+def room_of(module):
+    return module.split(".")[0]
+
+
+def level_of(room):
+    return next(level for level, rooms in enumerate(LAYERS) if room in rooms)
 
 
 @each_module
-def test_module_imports_no_others_of_the_package_than_allowed(module):
-    assert inside(module) <= INSIDE[module]
-
-
-@each_module
-def test_module_goes_out_by_its_own_doors(module):
-    for name in outside(module):
-        assert any(name == door or name.startswith(f"{door}.") for door in OUTSIDE[module]), name
+def test_rooms_use_only_those_before_them(module):
+    room, used = room_of(module), inside(module)
+    if room in FACE:
+        assert {name for name in used if room_of(name) != room} <= {"_data.validation"}
+        return
+    for name in used:
+        before = level_of(room_of(name)) < level_of(room)
+        assert before or room_of(name) == room, name
 
 
 def test_imports_have_one_direction():
-    order = graphlib.TopologicalSorter(INSIDE).static_order()  # raises CycleError
-    assert set(order) == set(INSIDE)
+    order = graphlib.TopologicalSorter({module: inside(module) for module in PATHS})
+    assert set(order.static_order()) == set(PATHS)  # raises CycleError
 
 
-@pytest.mark.parametrize(
-    ("framework", "doors"),
-    [
-        ("skorch", {"_net", "_callbacks", "_tasks"}),
-        ("tqdm", {"_callbacks"}),
-        ("onnx", {"_onnx"}),
-        ("sklearn.base", {"_checks", "_parts", "_transformer"}),
-        (
-            "matplotlib",
-            {
-                "plotting._base",
-                "plotting._embedding",
-                "plotting._reconstruction",
-                "plotting._training",
-                "plotting._traversal",
-            },
-        ),
-    ],
-)
-def test_framework_has_few_doors(framework, doors):
-    assert {m for m, allowed in OUTSIDE.items() if framework in allowed} == doors
+@pytest.mark.parametrize("framework", DOORS)
+def test_framework_has_its_doors_alone(framework):
+    inner = f"{framework}."
+    users = {m for m in PATHS if any(f"{n}.".startswith(inner) for n in outside(m))}
+    assert users
+    for module in users:
+        assert {module, room_of(module)} & DOORS[framework], module
 
 
 def at_import(body):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from sklearn.model_selection import cross_validate
 
-from sklearn_wiseale import WiSEALETransformer, _data
-from sklearn_wiseale._checks import PARTS
+from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale._data import rows as _data
+from sklearn_wiseale._training.parameters import PARTS
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian
 from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import ELBO, OBJECTIVES, InfoVAE, WassersteinMMD, WiSEALE

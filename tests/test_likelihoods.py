@@ -570,7 +570,7 @@ def test_bad_rows_and_columns_are_named(likelihood, X, message, make):
 
 
 def test_the_row_is_named_in_whatever_chunk_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_wiseale._data._CHUNK_NUMBERS", 2**11 * 10)  # ten rows
+    monkeypatch.setattr("sklearn_wiseale._data.rows._CHUNK_NUMBERS", 2**11 * 10)  # ten rows
     X = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(95, 4))
     X[:, 1] = 1
     for likelihood in (Poisson(), Bernoulli(), Categorical()):

@@ -11,9 +11,9 @@ from sklearn.datasets import load_wine
 from sklearn.impute import SimpleImputer
 
 from sklearn_wiseale import WiSEALETransformer, _transformer
-from sklearn_wiseale._data import has_missing
-from sklearn_wiseale._evidence import posterior_mode
-from sklearn_wiseale._statistics import Moments
+from sklearn_wiseale._data.rows import has_missing
+from sklearn_wiseale._data.statistics import Moments, principal_axes
+from sklearn_wiseale._model.evidence import posterior_mode
 from sklearn_wiseale.diagnostics import reconstruction_r2
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Mixed
 from sklearn_wiseale.networks import MLP
@@ -45,40 +45,37 @@ def fitted():
 # moments --------------------------------------------------------------------------------------
 
 
-def pairwise(X):
-    """Means, and covariances of the rows in which both columns are observed."""
-    observed = ~np.isnan(X)
-    d = X.shape[1]
-    covariance = np.empty((d, d))
-    for i in range(d):
-        for j in range(d):
-            both = observed[:, i] & observed[:, j]
-            covariance[i, j] = np.cov(X[both, i], X[both, j], bias=True)[0, 1]
-    return np.nanmean(X, axis=0), covariance
-
-
 @pytest.mark.parametrize("step", [1, 7, 60, 200])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("first", ["holes", "whole"])
-def test_moments_are_those_of_what_is_observed(rng, step, offset, first):
+def test_moments_and_axes_are_those_of_what_is_observed(rng, step, offset, first):
     X = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 4)) + offset
     holes = without(X, 0.3)
     if first == "whole":  # the first hole comes late
         holes[:40] = X[:40]
     moments = Moments(4)
-    for start in range(0, 60, step):
-        moments.update(holes[start : start + step])
-    mean, covariance = pairwise(holes)
+    parts = [holes[start : start + step] for start in range(0, 60, step)]
+    for part in parts:
+        moments.update(part)
+    mean, seen = np.nanmean(holes, axis=0), ~np.isnan(holes)
     np.testing.assert_allclose(moments.mean, mean, rtol=1e-12)
-    np.testing.assert_allclose(moments.covariance, covariance, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(moments.variance, covariance.diagonal(), rtol=1e-6)
-    np.testing.assert_array_equal(moments.observed, (~np.isnan(holes)).sum(axis=0))
+    np.testing.assert_allclose(moments.variance, np.nanvar(holes, axis=0), rtol=1e-10)
+    np.testing.assert_array_equal(moments.observed, seen.sum(axis=0))
     assert moments.missing
     assert moments.count == 60
 
+    # products about the means of columns, over the rows in which both of two are observed
+    centred = np.where(seen, holes - mean, 0.0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / (seen.T.astype(int) @ seen))
+    filled = [np.where(np.isnan(part), moments.mean, part) for part in parts]
+    axes = principal_axes(moments, np.zeros(4), np.ones(4), 2, lambda: filled, rng)
+    np.testing.assert_allclose(axes.variance, values[:1:-1], rtol=1e-9)
+    cosines = np.abs((axes.directions * vectors.T[:1:-1]).sum(axis=1))
+    np.testing.assert_allclose(cosines, 1, rtol=1e-9)
+
 
 def test_moments_without_room_for_pairs(monkeypatch, rng):
-    monkeypatch.setattr("sklearn_wiseale._statistics.COVARIANCE_COLUMNS", 2)
+    monkeypatch.setattr("sklearn_wiseale._data.statistics.COVARIANCE_COLUMNS", 2)
     X = without(rng.standard_normal((60, 4)), 0.3)
     moments = Moments(4).update(X[:20]).update(X[20:])
     assert moments.covariance is None
@@ -135,7 +132,7 @@ def test_a_row_does_not_depend_on_what_others_miss(fitted, method):
 def test_rows_are_the_same_in_chunks_of_any_size(fitted, method, monkeypatch):
     X = np.concatenate([WINE[:5], HOLES[:7], WINE[5:9]])  # some chunks miss nothing
     expected = getattr(fitted, method)(X)
-    monkeypatch.setattr("sklearn_wiseale._data._CHUNK_NUMBERS", 1)
+    monkeypatch.setattr("sklearn_wiseale._data.rows._CHUNK_NUMBERS", 1)
     np.testing.assert_allclose(getattr(fitted, method)(X), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -177,7 +174,8 @@ def test_codes_of_a_linear_decoder_are_the_means_given_what_is_observed():
     bias = module.decoder.skip.bias.detach().numpy()
     variance = module.likelihood.noise_variance.item()
     codes, scaled = model.transform(HOLES), model._scaling.apply(HOLES)
-    for code, row in zip(codes[5:], scaled[5:], strict=True):
+    _, stds = model.posterior(HOLES)
+    for code, std, row in zip(codes[5:], stds[5:], scaled[5:], strict=True):
         seen = ~np.isnan(row)
         if seen.all():
             continue
@@ -185,12 +183,13 @@ def test_codes_of_a_linear_decoder_are_the_means_given_what_is_observed():
         precision = seen_weight.T @ seen_weight / variance + np.eye(3)
         mean = np.linalg.solve(precision, seen_weight.T @ (row[seen] - bias[seen]) / variance)
         np.testing.assert_allclose(code, mean, atol=1e-8)
+        np.testing.assert_allclose(std**2, np.linalg.inv(precision).diagonal(), rtol=1e-8)
 
 
 def test_a_row_without_anything_has_the_prior_s_mode(fitted):
     module = fitted.net_.module_
     x, observed = torch.zeros(1, 13), torch.zeros(1, 13, dtype=torch.bool)
-    mode = posterior_mode(module.decoder, module.likelihood, x, torch.ones(1, 2), observed)
+    mode, _ = posterior_mode(module.decoder, module.likelihood, x, torch.ones(1, 2), observed)
     assert mode.abs().max() < 1e-5
     assert np.isfinite(fitted.transform(np.full((1, 13), np.nan))).all()
 

@@ -17,10 +17,10 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_wiseale import WiSEALETransformer, networks
-from sklearn_wiseale._checkpoint import Checkpoint
-from sklearn_wiseale._data import Scaling
-from sklearn_wiseale._start import build_module, column_scaling
-from sklearn_wiseale._statistics import Moments, principal_axes
+from sklearn_wiseale._data.scaling import Scaling
+from sklearn_wiseale._data.statistics import Moments, principal_axes
+from sklearn_wiseale._model.start import build_module, column_scaling
+from sklearn_wiseale._persistence.checkpoint import Checkpoint
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from sklearn_wiseale.networks import MLP, NETWORKS, Conv, Modules, Network
 from sklearn_wiseale.objectives import Posterior
@@ -757,7 +757,7 @@ def started(X, n_components, mode="feature", likelihood=None, network=None):
         n_components,
         likelihood or Gaussian(),
         network or MLP(hidden=(8,)),
-        torch.float64,
+        "float64",
     )
     return module.eval(), torch.from_numpy(scaled)
 

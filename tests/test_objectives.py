@@ -19,6 +19,7 @@ from sklearn_wiseale.objectives import (
     Posterior,
     WassersteinMMD,
     WiSEALE,
+    _aggregate,
     log_mean_overlap,
 )
 from sklearn_wiseale.objectives._aggregate import BOUNDS, aggregate_kl_bound
@@ -167,6 +168,16 @@ def test_divergence_of_the_aggregate_is_the_mean_divergence_less_the_information
     kl = quadrature_kl(mean, log_var, 401)
     mean_kl = float(standard_normal_kl(as_posterior(mean, log_var)).mean())
     assert mean_kl - math.log(5) <= kl <= mean_kl
+
+
+def test_gradient_of_moment_does_not_depend_on_the_size_of_blocks(make_posterior, monkeypatch):
+    gradients, posterior = [], make_posterior(25, 3)
+    for block_rows in (2**16, 7):
+        monkeypatch.setattr(_aggregate, "_BLOCK_ROWS", block_rows)
+        parts = [part.clone().requires_grad_() for part in posterior]
+        aggregate_kl_bound(Posterior(*parts), "moment").backward()
+        gradients.append(torch.stack([part.grad for part in parts]))
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 4])

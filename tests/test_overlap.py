@@ -13,8 +13,12 @@ import torch
 from scipy.stats import multivariate_normal
 
 import sklearn_wiseale
-from sklearn_wiseale.objectives import _overlap, _pairs, _sides, _tiles, log_mean_overlap
-from sklearn_wiseale.objectives._overlap import (
+from sklearn_wiseale.objectives import log_mean_overlap
+from sklearn_wiseale.objectives._overlap import function as _overlap
+from sklearn_wiseale.objectives._overlap import gaussians as _sides
+from sklearn_wiseale.objectives._overlap import pairs as _pairs
+from sklearn_wiseale.objectives._overlap import tiles as _tiles
+from sklearn_wiseale.objectives._overlap.function import (
     log_mean_overlap_with_constants,
     mean_row_overlap,
 )

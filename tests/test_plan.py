@@ -8,7 +8,8 @@ from sklearn.decomposition import PCA
 from skorch.callbacks import Callback
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale._data import Rows, Scaling
+from sklearn_wiseale._data.rows import Rows
+from sklearn_wiseale._data.scaling import Scaling
 from sklearn_wiseale.networks import MLP
 
 LOADERS = {"wine": load_wine, "iris": load_iris, "breast_cancer": load_breast_cancer}

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_wiseale._ranks import ALONE, Ranks
+from sklearn_wiseale._training.distributed import ProcessGroup
+from sklearn_wiseale._training.group import current_processes
+from sklearn_wiseale._training.processes import OneProcess
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "ranks" / "fit_on_ranks.py"
@@ -69,7 +71,7 @@ def test_fit_is_that_of_one_process_with_the_same_batches(found):
         for name, against in own["fits"].items():
             assert against["apart"] < 1e-10, name
             assert against["codes_apart"] < 1e-10, name
-            assert against["generators"], name
+            assert against["integers"], name
             assert against["learned"] > 1e-3, name
 
 
@@ -129,14 +131,14 @@ def test_first_rank_shows_progress(found):
 @pytest.mark.parametrize("n", [2, 3, 7, 128])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_parts_make_up_the_whole(n, size):
-    parts = [Ranks(rank, size).part(n) for rank in range(size)]
+    parts = [ProcessGroup(rank, size).local_slice(n) for rank in range(size)]
     lengths = [part.stop - part.start for part in parts]
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
     assert max(lengths) - min(lengths) <= 1
 
 
 def test_without_a_group_a_process_is_alone():
-    assert Ranks.present() is ALONE
+    assert type(current_processes()) is OneProcess
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="examples are not installed")

@@ -23,7 +23,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.callbacks import Callback
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale.diagnostics import active_units, aggregate_kl, reconstruction_r2
+from sklearn_wiseale.diagnostics import (
+    active_units,
+    aggregate_kl,
+    aggregate_kl_bounds,
+    reconstruction_r2,
+)
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE
@@ -140,6 +145,7 @@ def test_noise_scale_is_in_the_units_of_x(scale, noise):
 
 def test_aggregate_kl_bounds_are_those_of_the_posteriors(fitted):
     mean, std = fitted.posterior(WINE)
+    assert type(fitted.aggregate_kl_bounds_) is type(aggregate_kl_bounds(mean, mean))
     lower, upper, n_upper = fitted.aggregate_kl_bounds_
     assert n_upper == len(WINE)
     assert lower == pytest.approx(aggregate_kl(mean, 2 * np.log(std), method="moment"), rel=1e-4)
@@ -351,14 +357,12 @@ def test_interrupt_leaves_a_usable_estimator(event):
 
 
 def test_interrupt_before_training_leaves_the_fit_before(monkeypatch):
-    from sklearn_wiseale import _transformer
-
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     model = reducer().fit(WINE)
     codes = model.transform(WINE)
-    monkeypatch.setattr(_transformer, "principal_axes", interrupt)
+    monkeypatch.setattr("sklearn_wiseale._model.start.principal_axes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(WINE[:, :5])
     np.testing.assert_array_equal(model.transform(WINE), codes)

@@ -29,7 +29,8 @@ import torch
 from mnist import load as load_mnist
 from skorch.callbacks import Callback
 
-from sklearn_wiseale import WiSEALETransformer, _data, load
+from sklearn_wiseale import WiSEALETransformer, load
+from sklearn_wiseale._data import rows as _data
 from sklearn_wiseale.networks import MLP, Conv
 from sklearn_wiseale.objectives import log_mean_overlap
 

@@ -131,7 +131,7 @@ def memory(m=8192, k=32):
 
 def bounds_of_rows(n, k, regime):
     arrays = [[t.numpy() for t in posteriors(m, k, regime, torch.float64)] for m in (1000, n)]
-    figures, (lower, upper) = above_warm_up(aggregate_kl_bounds, *arrays)
+    figures, (lower, upper, _) = above_warm_up(aggregate_kl_bounds, *arrays)
     bounds = {"lower": f"{lower:.4f}", "upper": f"{upper:.4f}"}
     return {"regime": regime, "n": n, "k": k, **figures, **bounds}
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._data import chunk_length, dense
-from .._parts import Part
+from .._data.rows import chunk_length, dense
+from .._data.validation import Part
 
 __all__ = ["Columns", "Likelihood", "Observation", "column_chunks", "first_entry", "log_weight"]
 

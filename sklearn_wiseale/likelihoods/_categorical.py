@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._arguments import are_counts
-from ._base import (
-    NAME_CATEGORIES,
-    Likelihood,
-    Observation,
-    column_chunks,
-    first_entry,
-    log_weight,
-)
+from .._data.validation import are_counts
+from ._base import NAME_CATEGORIES, Likelihood, Observation, column_chunks, first_entry, log_weight
 
 __all__ = ["Categorical"]
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._arguments import Interval
+from .._data.validation import Interval, StrOptions
 from ._poisson import CountObservation, Counts
 
 __all__ = ["NegativeBinomial"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .._parts import Part
+from .._data.validation import Part
 
 __all__ = ["ACTIVATIONS", "Network"]
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from .._arguments import are_counts
+from .._data.validation import StrOptions, are_counts
 from ._base import ACTIVATIONS, Network
 
 __all__ = ["Conv", "SkipConv"]

@@ -8,10 +8,9 @@ from numbers import Real
 from typing import Any
 
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from .._arguments import Interval, are_counts
+from .._data.validation import Interval, StrOptions, are_counts
 from ._base import ACTIVATIONS, Network
 
 __all__ = ["MLP", "SkipMLP"]

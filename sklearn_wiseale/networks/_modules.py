@@ -11,8 +11,8 @@ import joblib
 import torch
 from torch import Tensor, nn
 
-from .._packed import pack, unpack
 from ._base import Network
+from ._packing import pack, unpack
 
 __all__ = ["Modules"]
 

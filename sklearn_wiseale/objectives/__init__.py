@@ -3,7 +3,7 @@
 from ._aggregate import WiSEALE
 from ._base import Batch, Objective, Posterior
 from ._baselines import ELBO, InfoVAE, WassersteinMMD
-from ._overlap import log_mean_overlap
+from ._overlap.function import log_mean_overlap
 
 __all__ = [
     "ELBO",

@@ -27,19 +27,14 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
-from .._arguments import Interval
+from .._data.validation import Interval, StrOptions
 from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
 from ._drawn import drawn_overlap_and_gradient
 from ._gradient import with_gradient
-from ._overlap import (
-    log_mean_overlap,
-    log_mean_overlap_with_constants,
-    mean_row_overlap,
-)
+from ._overlap.function import log_mean_overlap, log_mean_overlap_with_constants, mean_row_overlap
 from ._sliced import random_basis, sliced_kl, sliced_kl_and_gradient
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
@@ -57,6 +52,8 @@ _DRAWN = 32
 #: fewer where their pair-dimensions are more than this, many more where rows are judged.
 _DRAWN_NUMBERS, _JUDGED_NUMBERS = 2**17, 2**20
 _FEWEST_JUDGED = 4
+#: Rows that "moment" takes to float64 at a time.
+_BLOCK_ROWS = 2**16
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
@@ -67,24 +64,33 @@ def cross_entropy(posterior: Posterior) -> Tensor:
 
 
 def moment_kl(posterior: Posterior, weights: Tensor | None = None) -> Tensor:
-    """KL of the Gaussian with the aggregate's mean and covariance: a scalar, nats.
+    """KL of the Gaussian with the aggregate's mean and covariance: a scalar in float64, nats.
 
-    Weights, (n,), sum to 1; by default they are equal.
+    Weights, (n,), are of any sum; by default they are equal.
 
     The posteriors' own variances keep the covariance S positive definite even when there are
     fewer rows than components, where the covariance of draws would be singular. S is never
-    formed: the QR decomposition of a root of it, in float64, keeps digits that S would lose.
+    formed: the QR decomposition of a root of it, in float64, keeps digits that S would lose. It
+    is merged with each block of rows.
     """
-    mean, log_var = posterior
     if weights is None:
-        weights = mean.new_full((len(mean),), 1 / len(mean))
-    centre = weights @ mean
-    spread = torch.diag((weights @ log_var.exp()).sqrt())
-    root = torch.cat([spread, weights.sqrt()[:, None] * (mean - centre)])  # S = root^T root
-    root = (root.cpu() if root.device.type == "mps" else root).double()  # MPS has no float64
-    half_log_det = torch.linalg.qr(root).R.diagonal().abs().log().sum()
+        weights = posterior.mean.new_ones(len(posterior.mean))
+    weights = _double(weights)
+    split = (part.split(_BLOCK_ROWS) for part in (*posterior, weights / weights.sum()))
+    blocks, zero = list(zip(*split, strict=True)), weights.new_zeros(())
+    centre = sum((w @ _double(mean) for mean, _, w in blocks), start=zero)
+    variance = sum((w @ _double(log_var).exp() for _, log_var, w in blocks), start=zero)
+    root = torch.diag(variance.sqrt())  # S = root^T root
+    for mean, _, w in blocks:
+        rows = torch.cat([root, w.sqrt()[:, None] * (_double(mean) - centre)])
+        root = torch.linalg.qr(rows, mode="reduced" if rows.requires_grad else "r").R
     second_moment = root.square().sum() + centre.square().sum()
-    return (0.5 * (second_moment - mean.shape[1]) - half_log_det).to(mean)
+    return 0.5 * (second_moment - len(root)) - root.diagonal().abs().log().sum()
+
+
+def _double(part: Tensor) -> Tensor:
+    """In float64; on the CPU in place of MPS, which has no float64."""
+    return (part.cpu() if part.device.type == "mps" else part).double()
 
 
 def aggregate_kl_bound(
@@ -110,7 +116,7 @@ def aggregate_kl_bound(
         In nats.
     """
     if bound == "moment":
-        return moment_kl(posterior)
+        return moment_kl(posterior).to(posterior.mean)
     if bound == "sliced":
         assert z is not None
         assert basis is not None
@@ -330,9 +336,9 @@ def _wide_moment_kl(posterior: Posterior, known: _Known) -> Tensor:
     """``moment_kl`` of a batch and a bank."""
     rows = torch.ones_like(posterior.mean[:, 0])
     n_columns = len(rows) + known.held.sum()
-    weights = torch.cat([rows, known.held]) / n_columns
+    weights = torch.cat([rows, known.held])
     both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
-    kl = moment_kl(Posterior(*both), weights)
+    kl = moment_kl(Posterior(*both), weights).to(rows)
     # a row has the n-th part of a batch in its gradient, as in other terms of the objective
     return kl.detach() + n_columns / len(rows) * (kl - kl.detach())
 

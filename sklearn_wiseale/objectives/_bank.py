@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._sides import can_look
+from ._overlap.gaussians import can_look
 
 __all__ = ["PosteriorBank"]
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Interval
-from .._parts import Part
+from .._data.validation import Interval, Part
 
 __all__ = ["Batch", "Objective", "Posterior", "standard_normal_kl"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Interval
+from .._data.validation import Interval
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior, standard_normal_kl
 
 __all__ = ["ELBO", "InfoVAE", "KLAndMMD", "WassersteinMMD", "squared_mmd"]

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._sides import log_constant
+from ._overlap.gaussians import log_constant
 
 __all__ = ["drawn_overlap_and_gradient"]
 

@@ -1,15 +1,20 @@
-"""What the displays share: the way to matplotlib, checks, colours and axes."""
+"""What the displays share: docstrings, checks, colours, axes and images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
-from typing import Any
+from inspect import cleandoc, signature
+from numbers import Integral
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .._data.validation import are_counts
+
 __all__: list[str] = []
+
+Display = TypeVar("Display", bound=type)
 
 #: Colours that the common kinds of colour blindness tell apart (Okabe and Ito 2008), without
 #: black: the eighth is the colour of the text.
@@ -17,9 +22,33 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "
 
 #: Pixels that are not there, in either kind of background.
 MISSING = OKABE_ITO[4]
-
 #: Longest name that is written out.
 _NAME_LENGTH = 20
+
+_RAISES = """Raises
+------
+ValueError
+    If an argument is not what is allowed.
+
+sklearn.exceptions.NotFittedError
+    If the estimator is not fitted."""
+
+
+def documented(display: Display) -> Display:
+    """Complete the docstrings of a display, so that each parameter is described once.
+
+    ``plot`` gets those that it shares with ``from_estimator``, in the same words. Both get what
+    they return, and ``from_estimator`` what it raises.
+    """
+    make, plot = display.from_estimator.__func__, display.plot  # type: ignore[attr-defined]
+    if make.__doc__:  # python -OO leaves them out
+        text, names = cleandoc(make.__doc__), signature(plot).parameters
+        shared = "\n\n".join(p for p in text.split("\n\n") if p.split(" : ")[0] in names)
+        returns = f"Returns\n-------\ndisplay : {display.__name__}"
+        make.__doc__ = f"{text}\n\n{returns}\n\n{_RAISES}"
+        first = cleandoc(plot.__doc__)
+        plot.__doc__ = f"{first}\n\nParameters\n----------\n{shared}\n\n{returns}"
+    return display
 
 
 def import_pyplot(caller: str) -> Any:
@@ -33,81 +62,66 @@ def import_pyplot(caller: str) -> Any:
     return plt
 
 
-# what is given --------------------------------------------------------------------------------
+def require(holds: bool, rule: str, got: Any) -> None:
+    """Raise a ValueError that says what must hold and what was given, where it does not hold."""
+    if not holds:
+        raise ValueError(f"{rule}. Got {got}.")
 
 
 def check_estimator(estimator: Any, display: str, *needs: str) -> None:
     """Refuse an estimator that lacks a method or attribute, or that is not fitted."""
-    for name in needs:
-        if not name.endswith("_") and not hasattr(estimator, name):
-            raise ValueError(
-                f"estimator must have {' and '.join(needs)} for {display}. "
-                f"Got {type(estimator).__name__}, which has no {name}."
-            )
-    check_is_fitted(estimator)
-    for name in needs:
-        if not hasattr(estimator, name):
-            raise ValueError(
-                f"estimator must have {' and '.join(needs)} after fit for {display}. "
-                f"Got {type(estimator).__name__}, which has no {name}."
-            )
+    kind = type(estimator).__name__
+    for when, names in (("", [name for name in needs if name[-1] != "_"]), (" after fit", needs)):
+        if when:
+            check_is_fitted(estimator)
+        for name in names:
+            rule = f"estimator must have {' and '.join(needs)}{when} for {display}"
+            require(hasattr(estimator, name), rule, f"{kind}, which has no {name}")
 
 
-def check_positive(name: str, value: Any) -> float:
-    """A positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < np.inf:
-        raise ValueError(f"{name} must be a number > 0. Got {value!r}.")
-    return float(value)
+def check_choice(name: str, value: Any, *options: bool | str) -> None:
+    """Refuse what is none of the options."""
+    holds = any(isinstance(value, type(option)) and value == option for option in options)
+    rule = f"{name} must be {', '.join(map(repr, options[:-1]))} or {options[-1]!r}"
+    require(holds, rule, repr(value))
 
 
 def check_keywords(name: str, value: Any) -> dict[str, Any]:
     """A dict of keywords; None is an empty one."""
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{name} must be a dict or None. Got {value!r}.")
+    require(value is None or isinstance(value, dict), f"{name} must be a dict or None", repr(value))
     return value or {}
 
 
-def check_cmap(cmap: Any) -> Any:
+def check_cmap(plt: Any, cmap: Any) -> Any:
     """A colour map, its name, or None."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Colormap
-
-    if cmap is None or isinstance(cmap, Colormap) or (isinstance(cmap, str) and cmap in colormaps):
-        return cmap
-    raise ValueError(f"cmap must be a Colormap of matplotlib or the name of one. Got {cmap!r}.")
+    named = isinstance(cmap, str) and cmap in plt.colormaps
+    known = cmap is None or named or isinstance(cmap, plt.matplotlib.colors.Colormap)
+    require(known, "cmap must be a Colormap of matplotlib or the name of one", repr(cmap))
+    return cmap
 
 
 def check_components(components: Any, n_components: int, allowed: Sequence[int]) -> list[int]:
     """Distinct components of the codes, of which there must be one of the ``allowed`` numbers."""
     given = [components] if isinstance(components, Integral) else components
-    indices = list(given) if isinstance(given, Sequence | np.ndarray) else []
-    whole = all(isinstance(c, Integral) and not isinstance(c, bool) for c in indices)
-    if (
-        not whole
-        or len(indices) not in allowed
-        or len(set(indices)) < len(indices)
-        or not all(0 <= c < n_components for c in indices)
-    ):
-        numbers = " or ".join(map(str, allowed)) if len(allowed) < 3 else "one or more"
-        raise ValueError(
-            f"components must be {numbers} distinct ints from 0 to {n_components - 1}. "
-            f"Got {components!r}."
-        )
-    return [int(c) for c in indices]
+    whole = isinstance(given, Sequence | np.ndarray) and are_counts(given, least=0)
+    distinct = whole and len(given) in allowed and len({*given}) == len(given)
+    numbers = " or ".join(map(str, allowed)) if len(allowed) < 3 else "one or more"
+    rule = f"components must be {numbers} distinct ints from 0 to {n_components - 1}"
+    require(distinct and max(given) < n_components, rule, repr(components))
+    return [int(c) for c in given]
 
 
 def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
     """(height, width), or with 1 or 3 channels before or after; as many pixels as features."""
-    sizes = tuple(image_shape) if isinstance(image_shape, Sequence | np.ndarray) else ()
-    whole = all(isinstance(s, Integral) and int(s) > 0 for s in sizes)
-    channels = len(sizes) == 3 and (sizes[0] in (1, 3) or sizes[-1] in (1, 3))
-    if not whole or not (len(sizes) == 2 or channels) or np.prod(sizes) != n_features:
-        raise ValueError(
-            "image_shape must be (height, width), (channels, height, width) or (height, width, "
-            f"channels), with 1 or 3 channels and {n_features} numbers in all, one a feature. "
-            f"Got {image_shape!r}."
-        )
-    return tuple(int(s) for s in sizes)
+    whole = isinstance(image_shape, Sequence | np.ndarray) and are_counts(image_shape)
+    sizes = tuple(int(size) for size in image_shape) if whole else ()
+    image = len(sizes) == 2 or (len(sizes) == 3 and not {1, 3}.isdisjoint(sizes[::2]))
+    rule = (
+        "image_shape must be (height, width), (channels, height, width) or (height, width, "
+        f"channels), with 1 or 3 channels and {n_features} numbers in all, one a feature"
+    )
+    require(image and np.prod(sizes) == n_features, rule, repr(image_shape))
+    return sizes
 
 
 def as_dense(values: Any) -> np.ndarray:
@@ -121,9 +135,7 @@ def component_names(estimator: Any, n_components: int) -> list[str]:
         names = [str(name) for name in estimator.get_feature_names_out()]
     except (AttributeError, ValueError):  # a pipeline has the method whatever its steps have
         names = []
-    if len(names) == n_components:
-        return names
-    return [f"component {i}" for i in range(n_components)]
+    return names if len(names) == n_components else [f"component {i}" for i in range(n_components)]
 
 
 def feature_names(estimator: Any, n_features: int, X: Any = None) -> list[str]:
@@ -134,12 +146,10 @@ def feature_names(estimator: Any, n_features: int, X: Any = None) -> list[str]:
     return [f"x{i}" for i in range(n_features)]
 
 
-def shortened(name: str) -> str:
+def shortened(name: Any) -> str:
     """A name, cut where it is too long for a label."""
+    name = str(name)
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
-
-
-# colours --------------------------------------------------------------------------------------
 
 
 def ink(ax: Any) -> Any:
@@ -156,10 +166,10 @@ def is_dark(ax: Any) -> bool:
 
 def palette(ax: Any) -> list[Any]:
     """Okabe and Ito's eight colours; on a dark background the lighter of the blues leads."""
-    blue, *others = OKABE_ITO
+    colours = [*OKABE_ITO, ink(ax)]
     if is_dark(ax):
-        others[3], blue = blue, others[3]
-    return [blue, *others, ink(ax)]
+        colours[0], colours[4] = colours[4], colours[0]
+    return colours
 
 
 def sequential(ax: Any) -> Any:
@@ -175,144 +185,91 @@ def class_colours(n_classes: int, ax: Any) -> np.ndarray:
     """One colour a class: Okabe and Ito's up to eight classes, then steps of viridis; (n, 4)."""
     from matplotlib.colors import to_rgba_array
 
-    if n_classes <= len(OKABE_ITO) + 1:
+    if n_classes <= len(palette(ax)):
         return to_rgba_array(palette(ax))[:n_classes]
     return sequential(ax)(np.linspace(0.0, 1.0, n_classes))
 
 
-# axes -----------------------------------------------------------------------------------------
-
-
 def single_axes(plt: Any, ax: Any, size: tuple[float, float] | None = None) -> Any:
     """The given axes, or those of a new figure of this size in inches."""
-    from matplotlib.axes import Axes
-
     if ax is None:
         return plt.subplots(figsize=size, layout="constrained")[1]
-    if not isinstance(ax, Axes):
-        raise ValueError(f"ax must be a matplotlib Axes or None. Got {ax!r}.")
+    require(isinstance(ax, plt.Axes), "ax must be a matplotlib Axes or None", repr(ax))
     return ax
-
-
-def fitting_columns(ax: Any, most: int) -> int:
-    """How many panels of 1.4 inches stand side by side in the given axes: at least two."""
-    if not hasattr(ax, "get_window_extent"):
-        return most
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    return int(np.clip(inches // 1.4, 2, most))
 
 
 def panel_axes(plt: Any, ax: Any, n: int, n_columns: int, size: tuple[float, float]) -> np.ndarray:
     """Axes for n panels: of a new figure, inside the given axes, or as given; shape (n,)."""
-    from matplotlib.axes import Axes
-
-    n_lines = -(-n // n_columns)
-    if isinstance(ax, Axes):
-        spec = ax.get_subplotspec()
-        if spec is None:
-            raise ValueError(
-                "ax must be made by plt.subplots or add_subplot, so that it can be divided into "
-                f"panels. Got {ax!r}."
-            )
-        figure: Any = ax.figure
-        ax.set_axis_off()
-        loose: Any = {} if figure.get_layout_engine() else {"wspace": 0.5, "hspace": 0.7}
-        grid = spec.subgridspec(n_lines, n_columns, **loose)
-    elif ax is None:
+    shape = -(-n // n_columns), n_columns
+    if ax is None:
         figure = plt.figure(figsize=size, layout="constrained")
-        grid = figure.add_gridspec(n_lines, n_columns)
+        grid = figure.add_gridspec(*shape)
+    elif isinstance(ax, plt.Axes):
+        figure, spec = ax.figure, ax.get_subplotspec()
+        made = "made by plt.subplots or add_subplot, so that it can be divided into panels"
+        require(spec is not None, f"ax must be {made}", repr(ax))
+        ax.set_axis_off()
+        loose = {} if figure.get_layout_engine() else {"wspace": 0.5, "hspace": 0.7}
+        grid = spec.subgridspec(*shape, **loose)
     else:
         axes = np.asarray(ax, dtype=object).ravel()
-        if len(axes) != n or not all(isinstance(a, Axes) for a in axes):
-            raise ValueError(
-                f"ax must be a matplotlib Axes, None, or {n} Axes, one a panel. Got {ax!r}."
-            )
+        rule = f"ax must be a matplotlib Axes, None, or {n} Axes, one a panel"
+        require(len(axes) == n and all(isinstance(a, plt.Axes) for a in axes), rule, repr(ax))
         return axes
-    axes = np.empty(n, dtype=object)
-    for i in range(n):
-        axes[i] = figure.add_subplot(grid[divmod(i, n_columns)])
-    return axes
+    panels = [figure.add_subplot(grid[divmod(i, n_columns)]) for i in range(n)]
+    return np.array(panels, dtype=object)
 
 
-# images ---------------------------------------------------------------------------------------
+def draw_images(
+    plt: Any, ax: Any, rows: np.ndarray, shape: Any, cmap: Any, known: np.ndarray, order: int = -1
+) -> tuple[Any, np.ndarray]:
+    """Rows (n_lines, n_columns, n_features) as images side by side; the axes, and the artists.
 
-
-def as_images(rows: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Rows (..., n_features) as images (..., H, W), or (..., H, W, 3)."""
-    images = rows.reshape(*rows.shape[:-1], *image_shape)
-    if len(image_shape) == 2:
-        return images
-    if image_shape[0] in (1, 3):
-        images = np.moveaxis(images, -3, -1)
-    return images[..., 0] if images.shape[-1] == 1 else images
-
-
-def image_range(images: np.ndarray, image_shape: tuple[int, ...]) -> tuple[float, float]:
-    """Values shown as black and as white; of colours 0 to 1 or 0 to 255 where they are such."""
-    known = images[np.isfinite(images)]
-    if not len(known):
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    if 3 in (image_shape[0], image_shape[-1]) and len(image_shape) == 3 and low >= 0:
-        low, high = 0.0, next((top for top in (1.0, 255.0) if high <= top), high)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
-
-
-def mosaic_size(n_lines: int, n_columns: int, image_shape: tuple[int, ...]) -> tuple[float, float]:
-    """Inches of a figure for so many images, with room for labels."""
-    height, width = as_images(np.zeros(np.prod(image_shape)), image_shape).shape[:2]
-    wide = 6.4
-    high = (wide - 1.2) * (n_lines * height) / (n_columns * width) + 0.5
-    return wide, float(np.clip(high, 1.2, 12.0))
-
-
-def draw_mosaic(
-    ax: Any, images: np.ndarray, limits: tuple[float, float], cmap: Any, *, upwards: bool = False
-) -> np.ndarray:
-    """Images (n_lines, n_columns, H, W[, 3]) side by side, lines from the top, or upwards.
-
-    The longer edge of an image is 1 and the gap 0.08; ticks stand at the centres. Missing pixels
-    have a colour of their own. Returns the artists, shape (n_lines, n_columns).
+    Lines start at the top or, with ``order=1``, at the bottom. The longer edge of an image is 1 and
+    the gap 0.08; ticks stand at the centres. The least and the greatest of ``known`` are black and
+    white.
     """
-    from matplotlib import colormaps
-
-    if isinstance(cmap, str):
-        cmap = colormaps[cmap].with_extremes(bad=MISSING)
+    images, low, high = _pixels(rows, shape, known)
     n_lines, n_columns, height, width = images.shape[:4]
-    longer = max(height, width)
-    high, wide = height / longer, width / longer
-    pitch_x, pitch_y = wide + 0.08, high + 0.08
+    inches = 5.2 * (n_lines * height) / (n_columns * width) + 0.5  # with room for labels
+    ax = single_axes(plt, ax, (6.4, float(np.clip(inches, 1.2, 12.0))))
+    if isinstance(cmap, str):
+        cmap = plt.colormaps[cmap].with_extremes(bad=MISSING)
+    tall, wide = height / max(height, width), width / max(height, width)
+    lefts = np.arange(n_columns) * (wide + 0.08)
+    bottoms = np.arange(n_lines)[::order] * (tall + 0.08)
     artists = np.empty((n_lines, n_columns), dtype=object)
     for i, j in np.ndindex(n_lines, n_columns):
-        line = i if upwards else n_lines - 1 - i
-        left, bottom = j * pitch_x, line * pitch_y
-        artists[i, j] = ax.imshow(
-            _pixels(images[i, j], limits),
-            extent=(left, left + wide, bottom, bottom + high),
-            origin="upper",
-            cmap=cmap,
-            vmin=limits[0],
-            vmax=limits[1],
-            interpolation="nearest",
-        )
-    lines = np.arange(n_lines)
-    ax.set_xlim(0.0, n_columns * pitch_x - 0.08)
-    ax.set_ylim(0.0, n_lines * pitch_y - 0.08)
-    ax.set_aspect("equal")
-    ax.set_xticks(np.arange(n_columns) * pitch_x + wide / 2)
-    ax.set_yticks((lines if upwards else lines[::-1]) * pitch_y + high / 2)
+        box = (lefts[j], lefts[j] + wide, bottoms[i], bottoms[i] + tall)
+        style = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
+        artists[i, j] = ax.imshow(images[i, j], extent=box, origin="upper", **style)
+    ax.set(xlim=(0.0, lefts.max() + wide), ylim=(0.0, bottoms.max() + tall), aspect="equal")
+    ax.set(xticks=lefts + wide / 2, yticks=bottoms + tall / 2)
     ax.tick_params(length=0, labelsize="small")
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    return artists
+    return ax, artists
 
 
-def _pixels(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Grey values as they are; colours scaled to 0 to 1, missing pixels filled."""
+def _pixels(rows: np.ndarray, shape: Any, known: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Images (..., H, W), or (..., H, W, 3) in colours from 0 to 1; values of black and white.
+
+    Colours between 0 and 1, or 0 and 255, keep this range. Missing pixels have their own colour.
+    """
     from matplotlib.colors import to_rgb
 
-    if image.ndim == 2:
-        return image
-    missing = np.isnan(image).any(axis=-1, keepdims=True)
-    scaled = np.clip((image - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)
-    return np.where(missing, to_rgb(MISSING), scaled)
+    images = rows.reshape(*rows.shape[:-1], *shape)
+    if len(shape) == 2:
+        images = images[..., None]
+    elif shape[0] in (1, 3):
+        images = np.moveaxis(images, -3, -1)
+    grey, known = images.shape[-1] == 1, known[np.isfinite(known)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    if not grey and low >= 0:
+        low, high = 0.0, next((top for top in (1.0, 255.0) if high <= top), high)
+    low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
+    if grey:
+        return images[..., 0], low, high
+    missing = np.isnan(images).any(axis=-1, keepdims=True)
+    scaled = np.clip((images - low) / (high - low), 0.0, 1.0)
+    return np.where(missing, to_rgb(MISSING), scaled), low, high

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
-from sklearn.utils.multiclass import type_of_target
 
-from .._arguments import check_count
-from ._base import (
-    as_dense,
-    check_components,
-    check_estimator,
-    check_keywords,
-    class_colours,
-    component_names,
-    import_pyplot,
-    ink,
-    palette,
-    sequential,
-    shortened,
-    single_axes,
-)
+from .._data.validation import check_count
+from . import _base
 
 __all__ = ["EmbeddingDisplay"]
 
@@ -34,6 +19,7 @@ _LEGEND_CLASSES = 20
 _PRIOR_RADII = (1, 2, 3)
 
 
+@_base.documented
 class EmbeddingDisplay:
     """Codes of rows, one component against another, coloured by a target.
 
@@ -66,9 +52,7 @@ class EmbeddingDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     scatter_ : matplotlib PathCollection
         The points, in the order of ``codes``.
@@ -119,13 +103,8 @@ class EmbeddingDisplay:
         std_rows: np.ndarray | None = None,
         prior: bool = False,
     ) -> None:
-        self.codes = codes
-        self.names = names
-        self.y = y
-        self.target_name = target_name
-        self.std = std
-        self.std_rows = std_rows
-        self.prior = prior
+        self.codes, self.names, self.y, self.target_name = codes, names, y, target_name
+        self.std, self.std_rows, self.prior = std, std_rows, prior
 
     @classmethod
     def from_estimator(
@@ -174,45 +153,30 @@ class EmbeddingDisplay:
             Axes to draw in; None makes a figure.
 
         scatter_kwargs : dict, default=None
-            Passed on to matplotlib's ``scatter``.
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-
-        Raises
-        ------
-        ValueError
-            If an argument is not what is allowed.
-
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
+            Passed on to matplotlib's ``scatter``, over what is chosen here (``s``, ``alpha``,
+            ``linewidths`` and the colours).
         """
-        import_pyplot(f"{cls.__name__}.from_estimator")
-        if not isinstance(posterior, bool) and posterior != "ellipses":
-            raise ValueError(f"posterior must be False, True or 'ellipses'. Got {posterior!r}.")
-        if not isinstance(prior, bool) and prior != "auto":
-            raise ValueError(f"prior must be True, False or 'auto'. Got {prior!r}.")
+        _base.import_pyplot(f"{cls.__name__}.from_estimator")
+        _base.check_choice("posterior", posterior, False, True, "ellipses")
+        _base.check_choice("prior", prior, True, False, "auto")
         max_ellipses = check_count("max_ellipses", max_ellipses)
         needs = ("transform", "posterior") if posterior else ("transform",)
-        check_estimator(estimator, cls.__name__, *needs)
+        _base.check_estimator(estimator, cls.__name__, *needs)
         codes, std = estimator.posterior(X) if posterior else (estimator.transform(X), None)
-        codes = as_dense(codes)
-        if codes.ndim != 2:
-            raise ValueError(
-                "estimator must have codes of shape (n_samples, n_components) for "
-                f"{cls.__name__}. Got {type(estimator).__name__} with codes of shape {codes.shape}."
-            )
+        codes = _base.as_dense(codes)
+        rule = f"estimator must have codes of shape (n_samples, n_components) for {cls.__name__}"
+        got = f"{type(estimator).__name__} with codes of shape {codes.shape}"
+        _base.require(codes.ndim == 2, rule, got)
         n, k = codes.shape
         if k == 1 and isinstance(components, tuple) and components == (0, 1):
             components = 0
-        chosen = check_components(components, k, (1, 2))
+        chosen = _base.check_components(components, k, (1, 2))
         values, target_name = (None, None) if y is None else _read_target(y, n)
         rows = None
         if std is not None:
             rows = np.linspace(0, n - 1, min(n, max_ellipses)).round().astype(int)
-            std = as_dense(std)[rows][:, chosen]
-        names = component_names(estimator, k)
+            std = _base.as_dense(std)[rows][:, chosen]
+        names = _base.component_names(estimator, k)
         display = cls(
             codes=codes[:, chosen],
             names=[names[c] for c in chosen],
@@ -227,42 +191,21 @@ class EmbeddingDisplay:
     def plot(
         self, ax: Any = None, *, scatter_kwargs: dict[str, Any] | None = None
     ) -> EmbeddingDisplay:
-        """Draw the codes.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None makes a figure.
-
-        scatter_kwargs : dict, default=None
-            Passed on to matplotlib's ``scatter``, over what is chosen here (``s``, ``alpha``,
-            ``linewidths`` and the colours).
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-        """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        scatter_kwargs = check_keywords("scatter_kwargs", scatter_kwargs)
-        ax = self.ax_ = single_axes(plt, ax)
+        """Draw the codes."""
+        plt = _base.import_pyplot(f"{type(self).__name__}.plot")
+        scatter_kwargs = _base.check_keywords("scatter_kwargs", scatter_kwargs)
+        ax = self.ax_ = _base.single_axes(plt, ax)
         self.figure_ = ax.figure
         single = self.codes.shape[1] == 1
         points, bin_width = _stacked(self.codes[:, 0], self.y) if single else (self.codes, 0.0)
         n = len(points)
-        style: dict[str, Any] = {
-            "s": float(np.clip(6000 / max(n, 1), 4, 24)),
-            "alpha": 0.85 if n <= 2000 else 0.5,
-            "linewidths": 0,
-            "zorder": 2.5,
-            **self._colours(),
-            **scatter_kwargs,
-        }
+        style = {"s": float(np.clip(6000 / max(n, 1), 4, 24)), "alpha": 0.85 if n <= 2000 else 0.5}
+        style |= {"linewidths": 0, "zorder": 2.5, **self._colours(), **scatter_kwargs}
         self.scatter_ = ax.scatter(*points.T, **style)
-        self.prior_ = self._draw_prior(bin_width) if self.prior else []
+        self.prior_ = self._draw_prior(plt, bin_width) if self.prior else []
         self.ellipses_ = self._draw_posteriors(points) if self.std is not None else None
-        self._draw_keys()
-        ax.set_xlabel(self.names[0])
-        ax.set_ylabel("rows" if single else self.names[1])
+        self._draw_keys(plt, single)
+        ax.set(xlabel=self.names[0], ylabel="rows" if single else self.names[1])
         if single:
             ax.set_ylim(bottom=0)
         elif self.prior:
@@ -273,105 +216,83 @@ class EmbeddingDisplay:
         """Arguments of ``scatter`` that colour the points; keeps the classes."""
         self.classes_: np.ndarray | None = None
         if self.y is None:
-            return {"color": palette(self.ax_)[0]}
+            return {"color": _base.palette(self.ax_)[0]}
         if self.y.dtype.kind == "f":
-            return {"c": self.y, "cmap": sequential(self.ax_)}
+            return {"c": self.y, "cmap": _base.sequential(self.ax_)}
         self.classes_, index = np.unique(self.y, return_inverse=True)
         if len(self.classes_) > _LEGEND_CLASSES:
-            return {"c": index, "cmap": sequential(self.ax_)}
-        return {"color": class_colours(len(self.classes_), self.ax_)[index]}
+            return {"c": index, "cmap": _base.sequential(self.ax_)}
+        return {"color": _base.class_colours(len(self.classes_), self.ax_)[index]}
 
-    def _draw_prior(self, bin_width: float) -> list[Any]:
-        from matplotlib.patches import Circle
-
-        line: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55, "zorder": 1.5}
+    def _draw_prior(self, plt: Any, bin_width: float) -> list[Any]:
+        """Circles, or the density as the height of a histogram."""
+        ax, line = self.ax_, {"linewidth": 0.9, "alpha": 0.55, "zorder": 1.5}
         if bin_width:
             z = np.linspace(-3.5, 3.5, 201)
             height = norm.pdf(z) * bin_width * len(self.codes)
-            return self.ax_.plot(z, height, color=ink(self.ax_), **line)
-        circles = [
-            Circle((0.0, 0.0), radius, fill=False, edgecolor=ink(self.ax_), **line)
-            for radius in _PRIOR_RADII
-        ]
-        return [self.ax_.add_patch(circle) for circle in circles]
+            return ax.plot(z, height, color=_base.ink(ax), **line)
+        line |= {"fill": False, "edgecolor": _base.ink(ax)}
+        return [ax.add_patch(plt.Circle((0.0, 0.0), radius, **line)) for radius in _PRIOR_RADII]
 
     def _draw_posteriors(self, points: np.ndarray) -> Any:
         from matplotlib.collections import EllipseCollection, LineCollection
 
         std = np.asarray(self.std)
         rows = np.arange(len(std)) if self.std_rows is None else self.std_rows
+        centres = points[rows]
         self.scatter_.update_scalarmappable()
         colours = self.scatter_.get_facecolors()
         colours = colours[rows] if len(colours) == len(points) else colours
         line: dict[str, Any] = {"edgecolors": colours, "linewidths": 0.8, "alpha": 0.6, "zorder": 2}
         if std.shape[1] == 1:
-            ends = [points[rows] + std * [side, 0.0] for side in (-1.0, 1.0)]
+            ends = [centres + std * [side, 0.0] for side in (-1.0, 1.0)]
             return self.ax_.add_collection(LineCollection(list(np.stack(ends, axis=1)), **line))
-        ellipses = EllipseCollection(
-            2 * std[:, 0],
-            2 * std[:, 1],
-            np.zeros(len(std)),
-            units="xy",
-            offsets=points[rows],
-            offset_transform=self.ax_.transData,
-            facecolors="none",
-            **line,
-        )
-        corners = [points[rows] - std, points[rows] + std]
+        line |= {"facecolors": "none", "offsets": centres, "offset_transform": self.ax_.transData}
+        wide, high = 2 * std.T
+        ellipses = EllipseCollection(wide, high, np.zeros(len(std)), units="xy", **line)
         self.ax_.add_collection(ellipses, autolim=False)
-        self.ax_.update_datalim(np.concatenate(corners))
+        self.ax_.update_datalim(np.concatenate([centres - std, centres + std]))
         self.ax_.autoscale_view()
         return ellipses
 
-    def _draw_keys(self) -> None:
-        """Legend of the classes, or colour bar of the numbers."""
-        from matplotlib.lines import Line2D
-
+    def _draw_keys(self, plt: Any, single: bool) -> None:
+        """Legend of the classes, or colour bar of the numbers; the posteriors and the prior."""
         self.legend_ = self.colorbar_ = None
         self.texts_: list[Any] = []
-        handles: list[Any] = []
-        if self.classes_ is not None and len(self.classes_) <= _LEGEND_CLASSES:
-            colours = class_colours(len(self.classes_), self.ax_)
-            for name, colour in zip(self.classes_, colours, strict=True):
-                dot: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 5}
-                handles.append(Line2D([], [], color=colour, label=shortened(str(name)), **dot))
-            if len(colours) > len(palette(self.ax_)) and self.codes.shape[1] == 2:
-                self._name_classes()
-                if self.figure_.get_layout_engine() is None:  # so many would hide the points
-                    handles = []
+        listed = self.classes_ is not None and len(self.classes_) <= _LEGEND_CLASSES
+        room = self.figure_.get_layout_engine() is not None
+        keys: list[dict[str, Any]] = []
+        if listed:
+            classes = np.asarray(self.classes_)
+            colours = _base.class_colours(len(classes), self.ax_)
+            if len(classes) > len(_base.palette(self.ax_)) and not single:
+                self._name_classes(classes)
+            if room or not self.texts_:  # so many would hide the points
+                dot = {"marker": "o", "linestyle": "none", "markersize": 5}
+                names = map(_base.shortened, classes)
+                keys += [
+                    {"label": n, "color": c, **dot} for n, c in zip(names, colours, strict=True)
+                ]
         elif self.y is not None:
             self._draw_colorbar()
-        single = self.codes.shape[1] == 1
+        line: dict[str, Any] = {"color": _base.ink(self.ax_)}
         if self.std is not None:
             n = len(self.std)
             label = "±1 sd" if n == len(self.codes) else f"±1 sd of\n{n} rows"
-            mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "fillstyle": "none"}
-            mark = {"linestyle": "-"} if single else mark
-            handles.append(Line2D([], [], color=ink(self.ax_), linewidth=0.8, label=label, **mark))
+            ring = {} if single else {"linestyle": "none", "marker": "o", "fillstyle": "none"}
+            keys.append({"label": label, "linewidth": 0.8, **line, **ring})
         if self.prior_:
             label = "prior" if single else "prior,\n1 to 3 sd"
-            thin: dict[str, Any] = {"alpha": 0.55, "linewidth": 0.9}
-            handles.append(Line2D([], [], color=ink(self.ax_), label=label, **thin))
-        if handles:
-            self._draw_legend(handles)
-
-    def _draw_legend(self, handles: list[Any]) -> None:
-        """Beside the axes, where a layout engine makes room for it, or else inside."""
-        where: dict[str, Any] = {"loc": "upper right"}
-        listed = self.classes_ is not None and self.colorbar_ is None
-        if listed and self.figure_.get_layout_engine() is not None:
-            where = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
-        title = self.target_name if listed else None
-        columns = 2 if len(handles) > 14 else 1
-        self.legend_ = self.ax_.legend(
-            handles=handles,
-            title=title,
-            fontsize="small",
-            ncols=columns,
-            handlelength=1.4,
-            handletextpad=0.5,
-            **where,
-        )
+            keys.append({"label": label, "linewidth": 0.9, "alpha": 0.55, **line})
+        if keys:
+            style: dict[str, Any] = {"fontsize": "small", "handlelength": 1.4, "handletextpad": 0.5}
+            style |= {"loc": "upper right", "ncols": 2 if len(keys) > 14 else 1}
+            if listed:
+                style["title"] = self.target_name
+            if listed and room:
+                style |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+            handles = [plt.Line2D([], [], **key) for key in keys]
+            self.legend_ = self.ax_.legend(handles=handles, **style)
 
     def _draw_colorbar(self) -> None:
         bar = self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=self.ax_)
@@ -379,19 +300,18 @@ class EmbeddingDisplay:
         bar.set_label(self.target_name or "y")
         if self.classes_ is not None:
             some = np.unique(np.linspace(0, len(self.classes_) - 1, 9).round().astype(int))
-            bar.set_ticks(some, labels=[shortened(str(name)) for name in self.classes_[some]])
+            bar.set_ticks(some, labels=[*map(_base.shortened, self.classes_[some])])
 
-    def _name_classes(self) -> None:
+    def _name_classes(self, classes: np.ndarray) -> None:
         """Names at the medians of classes that are too many to be told apart by colour."""
         from matplotlib.patheffects import withStroke
 
         halo = [withStroke(linewidth=3, foreground=self.ax_.get_facecolor())]
-        for name in np.asarray(self.classes_):
-            x, y = np.median(self.codes[self.y == name], axis=0)
-            bold: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3}
-            text = self.ax_.text(x, y, shortened(str(name)), color=ink(self.ax_), **bold)
-            text.set_path_effects(halo)
-            self.texts_.append(text)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "zorder": 3}
+        style |= {"color": _base.ink(self.ax_), "path_effects": halo}
+        for name in classes:
+            median = np.median(self.codes[self.y == name], axis=0)
+            self.texts_.append(self.ax_.text(*median, _base.shortened(name), **style))
 
 
 def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
@@ -400,37 +320,32 @@ def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.shape != (n,):
-        raise ValueError(
-            f"y must have shape ({n},), one value for each row of X. Got shape {values.shape}."
-        )
-    missing = [i for i, value in enumerate(values.tolist()) if _is_missing(value)]
+    rule = f"y must have shape ({n},), one value for each row of X"
+    _base.require(values.shape == (n,), rule, f"shape {values.shape}")
+    given = values.tolist()
+    missing = [
+        i for i, v in enumerate(given) if v is None or type(v).__name__ == "NAType" or v != v
+    ]
     if missing:
         raise ValueError(
             f"y must not have missing values. Got {values[missing[0]]!r} for row {missing[0]} and "
             f"{len(missing)} in all: leave these rows out, or make them a class of their own."
         )
-    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values):
-        values = np.asarray(values.tolist())
+    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in given):
+        values = np.asarray(given)
     elif values.dtype.kind in "OUT":
         values = values.astype(str)
-    if values.dtype.kind not in "biufU":
-        raise ValueError(f"y must hold numbers, booleans or strings. Got dtype {values.dtype}.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError(f"y must be finite. Got {values[~np.isfinite(values)][0]!r}.")
+    known = values.dtype.kind in "biufU"
+    _base.require(known, "y must hold numbers, booleans or strings", f"dtype {values.dtype}")
     if values.dtype.kind not in "bU":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of many classes, which are numbers here
-            kind = type_of_target(values)
-        if kind == "continuous" or len(np.unique(values)) > _LEGEND_CLASSES:
-            values = values.astype(np.float64)
-        else:
-            values = values.astype(np.int64)
+        infinite = values[~np.isfinite(values)]
+        if len(infinite):
+            raise ValueError(f"y must be finite. Got {infinite[0]!r}.")
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        classes = np.array_equal(whole, values) and len(np.unique(whole)) <= _LEGEND_CLASSES
+        values = whole if classes else values.astype(np.float64)
     return values, None if name is None else str(name)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def _stacked(code: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, float]:

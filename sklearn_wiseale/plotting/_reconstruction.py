@@ -8,26 +8,8 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing
 
-from .._arguments import check_count, check_seed
-from ._base import (
-    as_dense,
-    as_images,
-    check_cmap,
-    check_estimator,
-    check_image_shape,
-    check_keywords,
-    draw_mosaic,
-    feature_names,
-    fitting_columns,
-    image_range,
-    import_pyplot,
-    ink,
-    mosaic_size,
-    palette,
-    panel_axes,
-    shortened,
-    single_axes,
-)
+from .._data.validation import check_count, check_seed
+from . import _base
 
 __all__ = ["ReconstructionDisplay"]
 
@@ -36,6 +18,7 @@ _N_IMAGES = 8
 _N_POINTS = 1000
 
 
+@_base.documented
 class ReconstructionDisplay:
     """Rows beside ``inverse_transform(transform(X))``.
 
@@ -64,10 +47,7 @@ class ReconstructionDisplay:
     figure_ : matplotlib Figure
 
     axes_ : ndarray of Axes
-        One a panel; images have a single panel.
-
-    ax_ : matplotlib Axes
-        The first of them.
+        One a panel; images have a single panel. ``ax_`` is the first of them.
 
     images_ : ndarray of AxesImage of shape (2, n_rows), or None
 
@@ -102,11 +82,8 @@ class ReconstructionDisplay:
         names: Any = None,
         r2: np.ndarray | None = None,
     ) -> None:
-        self.original = original
-        self.reconstruction = reconstruction
-        self.image_shape = image_shape
-        self.names = names
-        self.r2 = r2
+        self.original, self.reconstruction, self.image_shape = original, reconstruction, image_shape
+        self.names, self.r2 = names, r2
 
     @classmethod
     def from_estimator(
@@ -155,137 +132,82 @@ class ReconstructionDisplay:
 
         scatter_kwargs : dict, default=None
             Passed on to matplotlib's ``scatter``.
-
-        Returns
-        -------
-        display : ReconstructionDisplay
-
-        Raises
-        ------
-        ValueError
-            If an argument is not what is allowed.
-
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
         """
-        import_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator, cls.__name__, "transform", "inverse_transform")
+        _base.import_pyplot(f"{cls.__name__}.from_estimator")
+        _base.check_estimator(estimator, cls.__name__, "transform", "inverse_transform")
         max_features = check_count("max_features", max_features)
         if n_rows is not None:
             n_rows = check_count("n_rows", n_rows)
-        if not hasattr(X, "shape"):
-            X = np.asarray(X)
-        if len(X.shape) not in (2, 4):
-            raise ValueError(
-                "X must have shape (n_samples, n_features), or be images of shape "
-                f"(n_samples, C, H, W). Got shape {X.shape}."
-            )
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        rule = (
+            "X must have shape (n_samples, n_features), or be images of shape (n_samples, C, H, W)"
+        )
+        _base.require(len(X.shape) in (2, 4), rule, f"shape {X.shape}")
         n_features = int(np.prod(X.shape[1:]))
         if image_shape is None and len(X.shape) == 4:
             image_shape = tuple(X.shape[1:])
-        names = feature_names(estimator, n_features, X)
-        if image_shape is not None:
-            image_shape = check_image_shape(image_shape, n_features)
+        names = _base.feature_names(estimator, n_features, X)
+        r2, images = None, image_shape is not None
+        if images:
+            image_shape = _base.check_image_shape(image_shape, n_features)
             X = _safe_indexing(X, _some_rows(X.shape[0], n_rows or _N_IMAGES, random_state))
-            original, reconstruction = _reconstruct(estimator, X)
-            display = cls(
-                original=original,
-                reconstruction=reconstruction,
-                image_shape=image_shape,
-                names=names,
-            )
-            return display.plot(ax=ax, cmap=cmap)
         original, reconstruction = _reconstruct(estimator, X)
-        r2, variance = _by_feature(original, reconstruction)
-        features = np.sort(np.argsort(-variance, kind="stable")[:max_features])
-        rows = _some_rows(len(original), n_rows or _N_POINTS, random_state)
-        display = cls(
-            original=original[np.ix_(rows, features)],
-            reconstruction=reconstruction[np.ix_(rows, features)],
-            names=[names[f] for f in features],
-            r2=r2[features],
-        )
-        return display.plot(ax=ax, scatter_kwargs=scatter_kwargs)
+        if not images:
+            r2, variance = _by_feature(original, reconstruction)
+            features = np.sort(np.argsort(-variance, kind="stable")[:max_features])
+            chosen = np.ix_(_some_rows(len(original), n_rows or _N_POINTS, random_state), features)
+            original, reconstruction, r2 = original[chosen], reconstruction[chosen], r2[features]
+            names = [names[f] for f in features]
+        drawn = {"original": original, "reconstruction": reconstruction}
+        display = cls(**drawn, image_shape=image_shape, names=names, r2=r2)
+        return display.plot(ax=ax, cmap=cmap, scatter_kwargs=scatter_kwargs)
 
     def plot(
         self, ax: Any = None, *, cmap: Any = "gray", scatter_kwargs: dict[str, Any] | None = None
     ) -> ReconstructionDisplay:
-        """Draw the rows.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
-            as many as it has panels.
-
-        cmap : str or Colormap, default="gray"
-            For images of one channel.
-
-        scatter_kwargs : dict, default=None
-            Passed on to matplotlib's ``scatter``.
-
-        Returns
-        -------
-        display : ReconstructionDisplay
-        """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
+        """Draw the rows."""
+        plt = _base.import_pyplot(f"{type(self).__name__}.plot")
         self.images_: np.ndarray | None = None
         self.scatters_: list[Any] = []
         self.lines_: list[Any] = []
         if self.image_shape is not None:
-            self._plot_images(plt, ax, check_cmap(cmap))
+            rows, shape = np.stack([self.original, self.reconstruction]), self.image_shape
+            cmap = _base.check_cmap(plt, cmap)
+            ax, self.images_ = _base.draw_images(plt, ax, rows, shape, cmap, self.original)
+            ax.set_yticklabels(["original", "reconstructed"])
+            ax.set_xticks([])
+            self.axes_ = np.array([ax], dtype=object)
         else:
-            self._plot_table(plt, ax, check_keywords("scatter_kwargs", scatter_kwargs))
-        self.ax_ = self.axes_[0]
-        self.figure_ = self.ax_.figure
+            self._plot_table(plt, ax, _base.check_keywords("scatter_kwargs", scatter_kwargs))
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         return self
 
-    def _plot_images(self, plt: Any, ax: Any, cmap: Any) -> None:
-        shape = self.image_shape or ()
-        rows = np.stack([self.original, self.reconstruction])
-        ax = single_axes(plt, ax, mosaic_size(2, rows.shape[1], shape))
-        limits = image_range(self.original, shape)
-        self.images_ = draw_mosaic(ax, as_images(rows, shape), limits, cmap)
-        ax.set_yticklabels(["original", "reconstructed"])
-        ax.set_xticks([])
-        self.axes_ = np.array([ax], dtype=object)
-
     def _plot_table(self, plt: Any, ax: Any, scatter_kwargs: dict[str, Any]) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        n = self.original.shape[1]
-        n_columns = min(n, fitting_columns(ax, most=3))
-        n_lines = -(-n // n_columns)
-        size = (max(2.2 * n_columns, 3.2), max(2.0 * n_lines + 0.3, 2.8))
-        self.axes_ = panel_axes(plt, ax, n, n_columns, size)
-        n_points = len(self.original)
-        style: dict[str, Any] = {
-            "s": float(np.clip(2000 / max(n_points, 1), 4, 14)),
-            "alpha": 0.6,
-            "linewidths": 0,
-            "color": palette(self.axes_[0])[0],
-            **scatter_kwargs,
-        }
+        """One panel a feature: as many side by side as there is room for, at most three."""
+        (n_points, n), n_columns = self.original.shape, 3
+        if hasattr(ax, "get_window_extent"):
+            n_columns = int(np.clip(ax.get_window_extent().width / ax.figure.dpi // 1.4, 2, 3))
+        n_columns = min(n, n_columns)
+        size = (max(2.2 * n_columns, 3.2), max(2.0 * -(-n // n_columns) + 0.3, 2.8))
+        self.axes_ = _base.panel_axes(plt, ax, n, n_columns, size)
+        style = {"s": float(np.clip(2000 / max(n_points, 1), 4, 14)), "alpha": 0.6, "linewidths": 0}
+        style |= {"color": _base.palette(self.axes_[0])[0], **scatter_kwargs}
+        line: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.6, "zorder": 1.5}
+        names = [f"x{i}" for i in range(n)] if self.names is None else self.names
         for i, panel in enumerate(self.axes_):
-            values = self.original[:, i], self.reconstruction[:, i]
-            seen = np.isfinite(values[0])
-            x, back = (column[seen] for column in values)
-            low, high = _limits(np.concatenate([x, back]))
-            line: dict[str, Any] = {
-                "color": ink(panel),
-                "linewidth": 0.9,
-                "alpha": 0.6,
-                "zorder": 1.5,
-            }
-            self.lines_ += panel.plot([low, high], [low, high], **line)
+            seen = np.isfinite(self.original[:, i])
+            x, back = self.original[seen, i], self.reconstruction[seen, i]
+            ends = _limits(np.concatenate([x, back]))
+            self.lines_ += panel.plot(ends, ends, color=_base.ink(panel), **line)
             self.scatters_.append(panel.scatter(x, back, **style))
-            panel.set(xlim=(low, high), ylim=(low, high))
+            panel.set(xlim=ends, ylim=ends)
             panel.ticklabel_format(useOffset=False)
-            panel.xaxis.set_major_locator(MaxNLocator(2))
-            panel.yaxis.set_major_locator(MaxNLocator(3))
+            panel.xaxis.set_major_locator(plt.MaxNLocator(2))
+            panel.yaxis.set_major_locator(plt.MaxNLocator(3))
             panel.tick_params(labelsize="small")
-            name = shortened(str(self.names[i])) if self.names is not None else f"x{i}"
-            title = name if self.r2 is None else f"{name}\n{_percentage(self.r2[i])}"
+            title = _base.shortened(names[i])
+            if self.r2 is not None:
+                title += "\nR² undefined" if np.isnan(self.r2[i]) else f"\nR² {self.r2[i]:.2f}"
             panel.set_title(title, fontsize="small")
             if i % n_columns == 0:
                 panel.set_ylabel("reconstructed", fontsize="small")
@@ -303,26 +225,21 @@ def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
 
 def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     """Originals and reconstructions, both (n_samples, n_features), float64."""
-    back = as_dense(estimator.inverse_transform(estimator.transform(X)))
-    original = as_dense(X)
-    if back.shape != original.shape:
-        raise ValueError(
-            "estimator must have an inverse_transform that gives back the shape of X, "
-            f"{original.shape}. Got {type(estimator).__name__}, which gives {back.shape}."
-        )
+    back = _base.as_dense(estimator.inverse_transform(estimator.transform(X)))
+    original = _base.as_dense(X)
+    rule = "estimator must have an inverse_transform that gives back the shape of X, "
+    got = f"{type(estimator).__name__}, which gives {back.shape}"
+    _base.require(back.shape == original.shape, f"{rule}{original.shape}", got)
     return original.reshape(len(original), -1), back.reshape(len(back), -1)
 
 
 def _by_feature(original: np.ndarray, reconstruction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of variance reconstructed, and variance, of each column's observed entries."""
-    n_features = original.shape[1]
-    r2, variance = np.full(n_features, np.nan), np.zeros(n_features)
-    for j in range(n_features):
-        seen = np.isfinite(original[:, j])
+    r2, variance = np.full(original.shape[1], np.nan), np.zeros(original.shape[1])
+    for j, seen in enumerate(np.isfinite(original).T):
         column = original[seen, j]
         if len(column) and np.ptp(column) > 0:
-            variance[j] = column.var()
-            r2[j] = r2_score(column, reconstruction[seen, j])
+            variance[j], r2[j] = column.var(), r2_score(column, reconstruction[seen, j])
     return r2, variance
 
 
@@ -333,7 +250,3 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
-
-
-def _percentage(r2: float) -> str:
-    return "R² undefined" if np.isnan(r2) else f"R² {r2:.2f}"

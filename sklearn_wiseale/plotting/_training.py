@@ -6,22 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from ._base import OKABE_ITO, check_estimator, import_pyplot, ink, palette, panel_axes
+from . import _base
 
 __all__ = ["TrainingDisplay"]
 
 #: Terms of the objective, in the order of the panels, and what their axes are called.
-_TERMS = {
-    "loss": "loss",
-    "reconstruction": "reconstruction",
-    "divergence": "weighted\ndivergence",
-}
-#: Rows by which they are measured.
-_ROWS = {"train": "training rows", "valid": "held-out rows"}
+_TERMS = {"loss": "loss", "reconstruction": "reconstruction", "divergence": "weighted\ndivergence"}
+#: Rows by which they are measured: what they are called, and the style of their lines.
+_ROWS = {"train": ("training rows", "-"), "valid": ("held-out rows", "--")}
 #: Epochs that are marked one by one.
 _MOST_MARKS = 20
 
 
+@_base.documented
 class TrainingDisplay:
     """The terms of the objective, epoch by epoch.
 
@@ -53,10 +50,7 @@ class TrainingDisplay:
     figure_ : matplotlib Figure
 
     axes_ : ndarray of Axes of shape (3,)
-        Of loss, reconstruction and divergence.
-
-    ax_ : matplotlib Axes
-        The first of them.
+        Of loss, reconstruction and divergence; ``ax_`` is the first of them.
 
     lines_ : dict of Line2D
         By the names of the curves.
@@ -64,11 +58,9 @@ class TrainingDisplay:
     best_lines_ : list of Line2D
         Where the best epoch is, one a panel; empty where there is none.
 
-    bounds_text_ : matplotlib Text or None
+    bounds_text_, missing_text_ : matplotlib Text or None
 
-    missing_text_ : matplotlib Text or None
-
-    legend_ : matplotlib Legend
+    legend_ : matplotlib Legend or None
 
     Examples
     --------
@@ -91,11 +83,8 @@ class TrainingDisplay:
         bounds: tuple[float, float] | None = None,
         missing: Any = (),
     ) -> None:
-        self.epochs = epochs
-        self.curves = curves
-        self.best_epoch = best_epoch
-        self.bounds = bounds
-        self.missing = missing
+        self.epochs, self.curves, self.best_epoch = epochs, curves, best_epoch
+        self.bounds, self.missing = bounds, missing
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingDisplay:
@@ -109,97 +98,56 @@ class TrainingDisplay:
 
         ax : matplotlib Axes or array of 3 Axes, default=None
             Axes to draw in; None makes a figure. Single Axes are divided into panels.
-
-        Returns
-        -------
-        display : TrainingDisplay
-
-        Raises
-        ------
-        ValueError
-            If an argument is not what is allowed, or the estimator has no history.
-
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
         """
-        import_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator, cls.__name__, "history_")
-        history = list(estimator.history_)
-        if not history:
-            raise ValueError(
-                "estimator must have at least one epoch in history_. "
-                f"Got {type(estimator).__name__} with an empty history_."
-            )
-        epochs = np.arange(1, len(history) + 1)
-        curves, missing = {}, []
-        for rows in _ROWS:
-            for term in _TERMS:
-                key = f"{rows}_{term}"
-                curve = np.array([row.get(key, np.nan) for row in history], dtype=np.float64)
-                if not np.isnan(curve).all():
-                    curves[key] = curve
+        _base.import_pyplot(f"{cls.__name__}.from_estimator")
+        _base.check_estimator(estimator, cls.__name__, "history_")
+        history, missing, best = list(estimator.history_), [], None
+        rule = "estimator must have at least one epoch in history_"
+        got = f"{type(estimator).__name__} with an empty history_"
+        _base.require(len(history) > 0, rule, got)
+        curves = {}
+        for key in (f"{rows}_{term}" for rows in _ROWS for term in _TERMS):
+            curve = np.array([row.get(key, np.nan) for row in history], dtype=np.float64)
+            if not np.isnan(curve).all():
+                curves[key] = curve
         if not any(key.startswith("train") for key in curves):
             missing.append("losses in history_")
-        best_epoch = None
         if "valid_loss" in curves:
             latest = curves["valid_loss"][-int(getattr(estimator, "n_iter_", len(history))) :]
             if np.isfinite(latest).any():
-                best_epoch = len(history) - len(latest) + int(np.nanargmin(latest)) + 1
-        if best_epoch is None:
+                best = len(history) - len(latest) + int(np.nanargmin(latest)) + 1
+        if best is None:
             missing.append("held-out rows, best epoch")
         bounds = getattr(estimator, "aggregate_kl_bounds_", None)
         if bounds is None:
             missing.append("aggregate_kl_bounds_")
-        display = cls(
-            epochs=epochs,
-            curves=curves,
-            best_epoch=best_epoch,
-            bounds=None if bounds is None else (float(bounds[0]), float(bounds[1])),
-            missing=missing,
-        )
+        bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+        epochs = np.arange(1, len(history) + 1)
+        display = cls(epochs=epochs, curves=curves, best_epoch=best, bounds=bounds, missing=missing)
         return display.plot(ax=ax)
 
     def plot(self, ax: Any = None) -> TrainingDisplay:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of 3 Axes, default=None
-            Axes to draw in; None makes a figure. Single Axes are divided into panels.
-
-        Returns
-        -------
-        display : TrainingDisplay
-        """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        from matplotlib.ticker import MaxNLocator
-
-        self.axes_ = panel_axes(plt, ax, len(_TERMS), 1, (6.0, 5.4))
-        self.ax_ = self.axes_[0]
-        self.figure_ = self.ax_.figure
+        """Draw the curves."""
+        plt = _base.import_pyplot(f"{type(self).__name__}.plot")
+        self.axes_ = _base.panel_axes(plt, ax, len(_TERMS), 1, (6.0, 5.4))
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         self.lines_, self.best_lines_ = {}, []
         marker = "o" if len(self.epochs) <= _MOST_MARKS else None
-        styles = {"train": (palette(self.ax_)[0], "-"), "valid": (OKABE_ITO[3], "--")}
-        for panel, (term, label) in zip(self.axes_, _TERMS.items(), strict=True):
-            for rows, (colour, dashes) in styles.items():
-                key = f"{rows}_{term}"
-                if key in self.curves:
-                    line: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.4}
-                    (self.lines_[key],) = panel.plot(
-                        self.epochs,
-                        self.curves[key],
-                        marker=marker,
-                        markersize=3.5,
-                        label=_ROWS[rows],
-                        **line,
-                    )
+        colours = _base.palette(self.ax_)[0], _base.OKABE_ITO[3]
+        for panel, (term, name) in zip(self.axes_, _TERMS.items(), strict=True):
+            for colour, (rows, (label, dashes)) in zip(colours, _ROWS.items(), strict=True):
+                curve = self.curves.get(f"{rows}_{term}")
+                if curve is not None:
+                    line: dict[str, Any] = {"color": colour, "linestyle": dashes, "label": label}
+                    line |= {"linewidth": 1.4, "marker": marker, "markersize": 3.5}
+                    (self.lines_[f"{rows}_{term}"],) = panel.plot(self.epochs, curve, **line)
             if self.best_epoch is not None:
-                style: dict[str, Any] = {"color": ink(panel), "linestyle": ":", "linewidth": 1.1}
-                name = f"best epoch, {self.best_epoch}"
-                self.best_lines_.append(panel.axvline(self.best_epoch, label=name, **style))
-            panel.set_ylabel(label)
-            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            panel.yaxis.set_major_locator(MaxNLocator(4))
+                line = {"color": _base.ink(panel), "linestyle": ":", "linewidth": 1.1}
+                line["label"] = f"best epoch, {self.best_epoch}"
+                self.best_lines_.append(panel.axvline(self.best_epoch, **line))
+            panel.set_ylabel(name)
+            panel.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True))
+            panel.yaxis.set_major_locator(plt.MaxNLocator(4))
             if panel is not self.axes_[-1]:
                 panel.tick_params(labelbottom=False)
         self.axes_[-1].set_xlabel("epoch")
@@ -213,19 +161,12 @@ class TrainingDisplay:
         self.bounds_text_ = self.missing_text_ = self.legend_ = None
         small: dict[str, Any] = {"fontsize": "small", "loc": "right"}
         if self.bounds is not None:
-            lower, upper = self.bounds
-            text = f"aggregate KL from {lower:.2g} to {upper:.2g} nats"
+            text = "aggregate KL from {:.2g} to {:.2g} nats".format(*self.bounds)
             self.bounds_text_ = self.axes_[-1].set_title(text, **small)
         if self.missing:
             text = f"missing: {'; '.join(self.missing)}"
             self.missing_text_ = self.axes_[1].set_title(text, **small)
-        if self.axes_[0].get_legend_handles_labels()[0]:
-            self.legend_ = self.axes_[0].legend(
-                loc="lower right",
-                bbox_to_anchor=(1.0, 1.0),
-                ncols=3,
-                fontsize="small",
-                frameon=False,
-                borderaxespad=0.2,
-                columnspacing=1.2,
-            )
+        if self.ax_.get_legend_handles_labels()[0]:
+            above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 3}
+            above |= {"frameon": False, "borderaxespad": 0.2, "columnspacing": 1.2}
+            self.legend_ = self.ax_.legend(fontsize="small", **above)

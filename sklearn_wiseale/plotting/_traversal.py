@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from .._arguments import check_count
-from ._base import (
-    as_dense,
-    as_images,
-    check_cmap,
-    check_components,
-    check_estimator,
-    check_image_shape,
-    check_positive,
-    component_names,
-    draw_mosaic,
-    feature_names,
-    image_range,
-    import_pyplot,
-    mosaic_size,
-    panel_axes,
-    sequential,
-    shortened,
-    single_axes,
-)
+from .._data.validation import Interval, check_count
+from . import _base
 
 __all__ = ["TraversalDisplay"]
 
@@ -42,6 +25,7 @@ _MOST_TICKS = 7
 _N_DRAWS = 500
 
 
+@_base.documented
 class TraversalDisplay:
     """What codes decode to, along components or over a plane.
 
@@ -83,10 +67,7 @@ class TraversalDisplay:
     figure_ : matplotlib Figure
 
     axes_ : ndarray of Axes
-        One a panel; images have a single panel.
-
-    ax_ : matplotlib Axes
-        The first of them.
+        One a panel; images have a single panel. ``ax_`` is the first of them.
 
     images_ : ndarray of AxesImage of shape (n_lines, n_steps), or None
 
@@ -123,15 +104,9 @@ class TraversalDisplay:
         centre: np.ndarray | None = None,
         sd: np.ndarray | None = None,
     ) -> None:
-        self.codes = codes
-        self.decoded = decoded
-        self.components = components
-        self.names = names
-        self.grid = grid
-        self.image_shape = image_shape
-        self.features = features
-        self.centre = centre
-        self.sd = sd
+        self.codes, self.decoded, self.components, self.names = codes, decoded, components, names
+        self.grid, self.image_shape, self.features = grid, image_shape, features
+        self.centre, self.sd = centre, sd
 
     @classmethod
     def from_estimator(
@@ -181,37 +156,26 @@ class TraversalDisplay:
         cmap : str or Colormap, default=None
             For images of one channel, by default "gray", or for profiles, by default the part of
             viridis that stands out from the background.
-
-        Returns
-        -------
-        display : TraversalDisplay
-
-        Raises
-        ------
-        ValueError
-            If an argument is not what is allowed.
-
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
         """
-        import_pyplot(f"{cls.__name__}.from_estimator")
+        _base.import_pyplot(f"{cls.__name__}.from_estimator")
         needs = ("inverse_transform", "posterior", "get_feature_names_out")
-        check_estimator(estimator, cls.__name__, *needs)
-        n_steps, span = check_count("n_steps", n_steps, least=2), check_positive("span", span)
-        if units not in ("auto", "data", "sd"):
-            raise ValueError(f"units must be 'auto', 'data' or 'sd'. Got {units!r}.")
+        _base.check_estimator(estimator, cls.__name__, *needs)
+        n_steps = check_count("n_steps", n_steps, least=2)
+        positive = Interval(Real, 0, None, closed="neither").is_satisfied_by(span)
+        _base.require(positive, "span must be a number > 0", repr(span))
+        _base.check_choice("units", units, "auto", "data", "sd")
         k = len(estimator.get_feature_names_out())
         if components is None:
             components = range(min(k, _MOST_COMPONENTS))
-        chosen = check_components(components, k, range(1, k + 1))
-        centre = as_dense(estimator.inverse_transform(np.zeros((1, k))))
+        chosen = _base.check_components(components, k, range(1, k + 1))
+        centre = _base.as_dense(estimator.inverse_transform(np.zeros((1, k))))
         if image_shape is None and centre.ndim == 4:
             image_shape = centre.shape[1:]
         if image_shape is not None:
-            image_shape = check_image_shape(image_shape, centre.size)
+            image_shape = _base.check_image_shape(image_shape, centre.size)
         grid = k == 2 and len(chosen) == 2 and image_shape is not None
-        codes = _grid(n_steps, chosen) if grid else _lines(n_steps, span, chosen, k)
-        decoded = as_dense(estimator.inverse_transform(codes.reshape(-1, k)))
+        codes = _codes(n_steps, None if grid else float(span), chosen, k)
+        decoded = _base.as_dense(estimator.inverse_transform(codes.reshape(-1, k)))
         own_units = np.ndim(getattr(estimator, "noise_scale_", 0.0)) == 1
         relative = units == "sd" or (units == "auto" and own_units)
         sd = _model_sd(estimator, k) if relative and image_shape is None else None
@@ -219,32 +183,19 @@ class TraversalDisplay:
             codes=codes,
             decoded=decoded.reshape(*codes.shape[:2], -1),
             components=chosen,
-            names=component_names(estimator, k),
+            names=_base.component_names(estimator, k),
             grid=grid,
             image_shape=image_shape,
-            features=feature_names(estimator, centre.size),
+            features=_base.feature_names(estimator, centre.size),
             centre=None if sd is None else centre.ravel(),
             sd=sd,
         )
         return display.plot(ax=ax, cmap=cmap)
 
     def plot(self, ax: Any = None, *, cmap: Any = None) -> TraversalDisplay:
-        """Draw what the codes decode to.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
-            as many as it has panels.
-
-        cmap : str or Colormap, default=None
-            For images of one channel, or for profiles.
-
-        Returns
-        -------
-        display : TraversalDisplay
-        """
-        plt, cmap = import_pyplot(f"{type(self).__name__}.plot"), check_cmap(cmap)
+        """Draw what the codes decode to."""
+        plt = _base.import_pyplot(f"{type(self).__name__}.plot")
+        cmap = _base.check_cmap(plt, cmap)
         self.images_: np.ndarray | None = None
         self.lines_: np.ndarray | None = None
         self.colorbar_ = None
@@ -252,90 +203,77 @@ class TraversalDisplay:
             self._plot_images(plt, ax, cmap or "gray")
         else:
             self._plot_profiles(plt, ax, cmap)
-        self.ax_ = self.axes_[0]
-        self.figure_ = self.ax_.figure
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         return self
 
     def _plot_images(self, plt: Any, ax: Any, cmap: Any) -> None:
-        shape = self.image_shape or ()
-        ax = single_axes(plt, ax, mosaic_size(len(self.decoded), self.decoded.shape[1], shape))
-        images = as_images(self.decoded, shape)
-        limits = image_range(self.decoded, shape)
-        self.images_ = draw_mosaic(ax, images, limits, cmap, upwards=self.grid)
-        first = self.components[0]
-        steps = self.codes[0, :, first]
-        apart = -(-len(steps) // _MOST_TICKS)
-        ax.set_xticks(ax.get_xticks()[::apart], [_short(code) for code in steps[::apart]])
-        if self.grid:
-            ax.set_xlabel(self.names[first])
-            ax.set_ylabel(self.names[self.components[1]])
-            ax.set_yticklabels([_short(code) for code in steps])
-        else:
-            ax.set_xlabel("code")
-            ax.set_yticklabels([shortened(self.names[c]) for c in self.components])
+        rows, order = self.decoded, 1 if self.grid else -1
+        ax, self.images_ = _base.draw_images(plt, ax, rows, self.image_shape, cmap, rows, order)
         self.axes_ = np.array([ax], dtype=object)
+        first, *others = self.components
+        ticks = [_short(code) for code in self.codes[0, :, first]]
+        apart = -(-len(ticks) // _MOST_TICKS)
+        ax.set_xticks(ax.get_xticks()[::apart], ticks[::apart])
+        if self.grid:
+            ax.set(xlabel=self.names[first], ylabel=self.names[others[0]], yticklabels=ticks)
+        else:
+            names = [_base.shortened(self.names[c]) for c in self.components]
+            ax.set(xlabel="code", yticklabels=names)
 
     def _plot_profiles(self, plt: Any, ax: Any, cmap: Any) -> None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
         n_lines, n_steps, n_features = self.decoded.shape
         n_columns = 1 if n_lines <= 4 else 2
         size = (6.4, 1.1 + 1.7 * -(-n_lines // n_columns))
-        self.axes_ = panel_axes(plt, ax, n_lines, n_columns, size)
+        self.axes_ = _base.panel_axes(plt, ax, n_lines, n_columns, size)
         values = self.decoded
         if self.sd is not None:
-            spread = np.where(self.sd > 0, self.sd, 1.0)
-            values = (values - self.centre) / spread
+            values = (values - self.centre) / np.where(self.sd > 0, self.sd, 1.0)
         moved = np.array([self.codes[i, :, c] for i, c in enumerate(self.components)])
-        colours = ScalarMappable(
-            Normalize(moved.min(), moved.max()), cmap or sequential(self.axes_[0])
-        )
-        few = n_features <= _MOST_NAMES
-        mark: dict[str, Any] = {"marker": "o", "markersize": 2.5} if few else {}
+        cmap, few = cmap or _base.sequential(self.axes_[0]), n_features <= _MOST_NAMES
+        colours = plt.cm.ScalarMappable(plt.Normalize(moved.min(), moved.max()), cmap)
+        style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if few else {}
+        slant: dict[str, Any] = {"rotation": 90}
+        if n_features <= _MOST_SLANTED:
+            slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        names = self.features or [f"x{f}" for f in range(n_features)]
         lines = self.lines_ = np.empty((n_lines, n_steps), dtype=object)
         for i, panel in enumerate(self.axes_):
-            for j in range(n_steps):
-                colour = colours.to_rgba(moved[i, j])
-                (lines[i, j],) = panel.plot(values[i, j], color=colour, linewidth=1.2, **mark)
+            for j, code in enumerate(moved[i]):
+                (lines[i, j],) = panel.plot(
+                    values[i, j], color=colours.to_rgba(code), linewidth=1.2, **style
+                )
             panel.set_title(self.names[self.components[i]], fontsize="small")
             panel.tick_params(labelsize="small")
             panel.set_ylabel("value" if self.sd is None else "change, sd", fontsize="small")
             last = i + n_columns >= n_lines
             if few:
-                names = self.features or [f"x{f}" for f in range(n_features)]
-                labels = [shortened(str(name)) for name in names] if last else []
-                slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-                if n_features > _MOST_SLANTED:
-                    slant = {"rotation": 90}
-                panel.set_xticks(range(n_features), labels or [""] * n_features, **slant)
+                labels = [_base.shortened(name) if last else "" for name in names]
+                panel.set_xticks(range(n_features), labels, **slant)
             elif last:
                 panel.set_xlabel("feature", fontsize="small")
         figure = self.axes_[0].figure
         self.colorbar_ = figure.colorbar(colours, ax=list(self.axes_), label="code")
 
 
-def _grid(n_steps: int, components: list[int]) -> np.ndarray:
-    """Codes (n_steps, n_steps, 2) at the middles of cells of equal mass under the prior."""
-    levels = norm.ppf((np.arange(n_steps) + 0.5) / n_steps)
-    codes = np.empty((n_steps, n_steps, 2))
-    codes[..., components[0]] = levels  # rightwards
-    codes[..., components[1]] = levels[:, None]  # upwards
-    return codes
+def _codes(n_steps: int, span: float | None, components: list[int], k: int) -> np.ndarray:
+    """Codes (n_lines, n_steps, k), of which one component a line is moved from -span to span.
 
-
-def _lines(n_steps: int, span: float, components: list[int], k: int) -> np.ndarray:
-    """Codes (n_lines, n_steps, k), of which one component a line is moved."""
+    Without a span, codes (n_steps, n_steps, 2) at the middles of cells of equal mass under the
+    prior: the first component goes rightwards, the second upwards.
+    """
+    if span is None:
+        levels = norm.ppf((np.arange(n_steps) + 0.5) / n_steps)
+        plane = np.stack(np.meshgrid(levels, levels), axis=-1)
+        return plane[..., components]
     codes = np.zeros((len(components), n_steps, k))
-    for i, component in enumerate(components):
-        codes[i, :, component] = np.linspace(-span, span, n_steps)
+    codes[range(len(components)), :, components] = np.linspace(-span, span, n_steps)
     return codes
 
 
 def _model_sd(estimator: Any, k: int) -> np.ndarray:
     """Standard deviation of each feature under the model: of the decoded prior, and noise."""
     draws = np.random.RandomState(0).standard_normal((_N_DRAWS, k))
-    decoded = as_dense(estimator.inverse_transform(draws)).reshape(_N_DRAWS, -1)
+    decoded = _base.as_dense(estimator.inverse_transform(draws)).reshape(_N_DRAWS, -1)
     noise = np.nan_to_num(getattr(estimator, "noise_scale_", 0.0))
     return np.sqrt(decoded.var(axis=0) + noise**2)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
-from ._callbacks import StopTraining
+from .callbacks import StopTraining
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

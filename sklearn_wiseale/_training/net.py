@@ -1,4 +1,4 @@
-"""The training engine: skorch's loop around reconstruction + divergence."""
+"""The training loop: skorch's, around reconstruction + divergence."""
 
 from __future__ import annotations
 
@@ -15,80 +15,57 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from ._callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept
-from ._data import Rows, ShuffledBatches
-from ._packed import pack, unpack
-from ._ranks import ALONE, Ranks
-from .likelihoods import Observation
-from .objectives._base import Batch, Posterior
+from .._data.rows import Rows
+from .._model.inference import decode, posterior
+from .._model.module import VariationalModule, private_torch_rng
+from ..networks._packing import pack, unpack
+from ..objectives._base import Batch, Posterior
+from .batches import ShuffledBatches
+from .callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
+from .group import current_processes
+from .processes import ONE_PROCESS, OneProcess
+from .state import (
+    State,
+    copied,
+    load_module,
+    load_optimizer,
+    require_numbers_like,
+    require_tensors_like,
+)
 
-__all__ = ["VariationalModule", "VariationalNet", "private_torch_rng"]
+__all__ = [
+    "Terms",
+    "VariationalNet",
+    "build_net",
+]
 
-#: log-variances leave this range only by divergence; float32 still squares and inverts it.
-LOG_VAR_RANGE = (-20.0, 10.0)
 #: Seed of the fixed draws with which every epoch's held-out rows are judged.
 _HELD_OUT_SEED = 20190215
+
 #: Training rows that have a say in the noise that is given back, at most.
 _NOISE_ROWS = 4096
+
 #: Share of the present weights in the running average that held-out rows judge: 50 steps.
 _AVERAGE_RATE = 0.02
+
 #: A step of fewer floating-point operations is computed by one thread: a second one would mostly
 #: wait.
 _ONE_THREAD = 5e8
-#: What a net holds of torch's that pickles hold as arrays.
+
+#: Modules, which pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
-_GENERATORS = ("order_generator_", "noise_generator_")
-#: torch's global generators can be borrowed by one thread at a time.
-_RNG_LOCK = threading.RLock()
+
+#: Numbers that belong to the state.
+_NUMBERS = ("seed", "lr", "batch_size", "n_samples_", "first_row_", "missing_")
+
+#: Attributes that exist during training only.
+_OF_TRAINING = (
+    *("processes_", "average_", "order_generator_", "noise_generator_"),
+    *("held_out_losses_", "hears_gradients_"),
+)
+
 #: A net is moved to another device by one thread at a time.
 _MOVE_LOCK = threading.Lock()
-
-
-@contextmanager
-def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside, and leave them as they were.
-
-    For what accepts no generator: the initialisation of layers, and dropout.
-    """
-    cuda = [device] if device.type == "cuda" else []
-    with _RNG_LOCK, torch.random.fork_rng(devices=cuda), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-class VariationalModule(nn.Module):
-    """Encoder q(z|x), decoder and likelihood p(x|z)."""
-
-    fill: Tensor
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        likelihood: Observation,
-        fill: Tensor,
-        flags: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.register_buffer("fill", fill)  # (n_features,), stands for what is not observed
-        self.flags = flags  # tells the posterior which entries are not observed
-
-    def observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows without NaN, and which entries are observed: (n, n_features) each."""
-        observed = ~x.isnan()
-        return x.where(observed, self.fill), observed
-
-    def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
-        """Posteriors of scaled rows x of shape (n, n_features)."""
-        output = self.encoder(self.likelihood.embed(x))
-        if observed is not None and self.flags is not None:
-            output = output + self.flags((~observed).to(x.dtype))
-        mean, log_var = output.chunk(2, dim=1)
-        return Posterior(mean, log_var.clamp(*LOG_VAR_RANGE))
 
 
 class Terms(NamedTuple):
@@ -110,22 +87,19 @@ class VariationalNet(NeuralNet):
     module, criterion : VariationalModule and divergence, built
 
     seed : int
-        Of the two generators, one for the order of rows (CPU), one for noise (device).
-
-    autocast : bool, default=False
-        Run encoder and decoder in bfloat16; divergence and likelihood stay in float32.
+        Random numbers of an epoch follow from it and from the number of the epoch.
 
     **kwargs : as in skorch
     """
 
-    ranks_: Ranks = ALONE  # of the present call of train
+    processes_: OneProcess = ONE_PROCESS  # of the present call of train
+    average_: dict[nn.Parameter, Tensor] | None = None  # running averages of the weights
     stop_reason_ = ""  # why the last call of train ended
 
     def __init__(
-        self, module: nn.Module, criterion: nn.Module, *, seed: int, autocast: bool, **kwargs: Any
+        self, module: nn.Module, criterion: nn.Module, *, seed: int, **kwargs: Any
     ) -> None:
         self.seed = seed
-        self.autocast = autocast
         self.device: str
         super().__init__(module, criterion, train_split=None, **kwargs)
 
@@ -134,11 +108,8 @@ class VariationalNet(NeuralNet):
         return [("epoch_timer", EpochTimer())]
 
     def initialize(self) -> VariationalNet:
-        """Initialise modules, optimiser, callbacks and generators; return self."""
+        """Initialise modules, optimiser and callbacks; return self."""
         super().initialize()
-        order, noise = np.random.SeedSequence(self.seed).generate_state(2).tolist()
-        self.order_generator_ = torch.Generator().manual_seed(order)
-        self.noise_generator_ = torch.Generator(self.device).manual_seed(noise)
         self.n_samples_ = self.first_row_ = 0
         self.missing_ = False
         return self
@@ -164,11 +135,11 @@ class VariationalNet(NeuralNet):
         *,
         n_samples: int,
         first_row: int = 0,
-        resume: Callable[[], int] | None = None,
+        resume: Callable[[VariationalNet], None] | None = None,
     ) -> None:
-        """Train for some epochs, going on from the present state.
+        """Train for some epochs, continuing from the present state.
 
-        Where there is a process group, all its ranks train together.
+        With a process group, all its processes train together.
 
         Parameters
         ----------
@@ -183,29 +154,32 @@ class VariationalNet(NeuralNet):
             N, the size of the whole data set, which the divergence may use.
 
         first_row : int, default=0
-            Number of the first of these rows among all that training has seen since it began;
-            0 is a beginning, at which the divergence forgets other rows.
+            Number of the first row among all rows since training began. At 0 training begins,
+            and the divergence forgets other rows.
 
         resume : callable, default=None
-            Takes over the state of an earlier call with the same arguments, to go on from; its
-            epochs, which are returned, count.
+            Loads into the net the state of an earlier call with the same arguments, whose epochs
+            count.
         """
-        ranks = self.ranks_ = Ranks.present()
+        processes = self.processes_ = current_processes()
         self.n_samples_, self.first_row_ = n_samples, first_row
         self.missing_ = rows.missing
         if first_row == 0 and hasattr(self.criterion_, "reset"):
             self.criterion_.reset()
         if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
             self._initialize_optimizer()
-        ranks.copy_from_first(self._state_tensors())
-        self.average_ = None
+        processes.copy_from_first(self._state_tensors())
+        n_before = len(self.history)
+        self.order_generator_ = torch.Generator()  # seeded anew at each epoch
+        self.noise_generator_ = torch.Generator(self.device)
         if held_out is not None:
             self.average_ = {p: p.detach().clone() for p in self.module_.parameters()}
         self.stop_reason_ = "interrupted"
         self.notify("on_train_begin", X=(rows, held_out), y=None)
         try:
             if resume is not None:
-                epochs -= resume()
+                resume(self)
+                epochs -= len(self.history) - n_before
             with self._enough_threads():
                 self.fit_loop((rows, held_out), epochs=epochs)
             self.stop_reason_ = "max_epochs"
@@ -215,11 +189,10 @@ class VariationalNet(NeuralNet):
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # of an epoch that was interrupted
             self.notify("on_train_end", X=(rows, held_out), y=None)
-            self.average_ = None
-            for name in ("ranks_", "held_out_losses_"):
+            for name in _OF_TRAINING:
                 self.__dict__.pop(name, None)
             self._set_training(False)
-        ranks.copy_from_first(self._state_tensors())
+        processes.copy_from_first(self._state_tensors())
 
     @contextmanager
     def _enough_threads(self) -> Iterator[None]:
@@ -238,7 +211,7 @@ class VariationalNet(NeuralNet):
             torch.set_num_threads(n_threads)
 
     def _state_tensors(self) -> list[Tensor]:
-        """Weights and running estimates: what ranks must have in common."""
+        """Weights and running estimates, which are equal on all processes."""
         module = self.module_
         return [*module.parameters(), *module.buffers(), *self.criterion_.parameters()]
 
@@ -246,12 +219,82 @@ class VariationalNet(NeuralNet):
         """Figures of the epochs after so many, without skorch's lists of batches."""
         return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
-    def record_epochs(self, history: list[dict[str, Any]]) -> None:
-        """Append to the history what ``epochs_since`` gave."""
-        for row in history:
+    # state --------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Everything that the next epoch depends on, as tensors and plain numbers by name.
+
+        Callbacks that have the methods ``state_dict`` and ``load_state_dict`` take part.
+        """
+        state: State = {
+            "numbers": {name: getattr(self, name) for name in _NUMBERS},
+            "module": self.module_.state_dict(),
+            "divergence": self.criterion_.state_dict(),
+            "callbacks": {name: part.state_dict() for name, part in self._stateful_callbacks()},
+            "history": self.epochs_since(0),
+        }
+        if self.average_ is not None:
+            state["average"] = {str(i): v for i, v in enumerate(self.average_.values())}
+        if hasattr(self, "optimizer_"):
+            states = self.optimizer_.state_dict()["state"]
+            state["optimizer"] = {str(i): dict(values) for i, values in states.items()}
+            state["rates"] = [float(group["lr"]) for group in self.optimizer_.param_groups]
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a state of this net, or of one with the same parameters.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError, RuntimeError
+            If it is the state of another net, or damaged.
+        """
+        require_numbers_like(state["numbers"], {name: getattr(self, name) for name in _NUMBERS})
+        self.__dict__.update(state["numbers"])
+        load_module(self.module_, state["module"], "module", finite=True)
+        self.criterion_.load_state_dict(state.get("divergence", {}))
+        self.criterion_.to(self.device)
+        if self.average_ is not None:
+            own = {str(i): average for i, average in enumerate(self.average_.values())}
+            require_tensors_like(state.get("average", {}), own, "average", finite=False)
+            for name, average in own.items():
+                average.copy_(state["average"][name])
+        if hasattr(self, "optimizer_"):
+            load_optimizer(self.optimizer_, state["optimizer"])
+            for group, rate in zip(self.optimizer_.param_groups, state["rates"], strict=True):
+                group["lr"] = float(rate)
+        for name, part in self._stateful_callbacks():
+            part.load_state_dict(state["callbacks"][name])
+        self.load_history(state["history"])
+
+    def load_history(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the history by rows of ``epochs_since``."""
+        if type(rows) is not list or not all(type(row) is dict for row in rows):
+            raise ValueError(f"its history must be a list of rows. Got {rows!r:.80}")
+        del self.history[:]
+        for row in rows:
             self.history.new_epoch()
             for name, value in row.items():
                 self.history.record(name, value)
+
+    def _stateful_callbacks(self) -> list[tuple[str, Any]]:
+        methods = ("state_dict", "load_state_dict")
+        return [c for c in self.callbacks_ if all(hasattr(c[1], name) for name in methods)]
+
+    def make_rollback(self) -> Callable[[], None]:
+        """A function that takes the net back to its present state."""
+        attributes, state = self.__dict__.copy(), copied(self.state_dict())
+        callbacks = [(part, vars(part).copy()) for _, part in self._stateful_callbacks()]
+
+        def rollback() -> None:
+            self.__dict__ = attributes
+            for part, its_attributes in callbacks:
+                part.__dict__ = its_attributes
+            self.load_state_dict(state)
+
+        return rollback
+
+    # training -----------------------------------------------------------------------------
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -281,32 +324,33 @@ class VariationalNet(NeuralNet):
         """Return shuffled batches for training, the rows themselves for validation."""
         if not training:
             return dataset
-        return ShuffledBatches(dataset, self.batch_size, self.order_generator_, self.ranks_)
+        return ShuffledBatches(dataset, self.batch_size, self.order_generator_, self.processes_)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks; after an epoch an error or a stop on one rank is one on all."""
-        if method_name != "on_epoch_end" or self.ranks_.size == 1:
-            self._notify_own(method_name, **kwargs)
+        """Call the callbacks; an error or a stop of one process at an epoch's end is one of all."""
+        if method_name != "on_epoch_end":
+            self._notify_local(method_name, **kwargs)
             return
         reason = ""
-        with self.ranks_.together():
+        with self.processes_.raise_on_all():
             try:
-                self._notify_own(method_name, **kwargs)
+                self._notify_local(method_name, **kwargs)
             except StopTraining as stop:
                 reason = str(stop)
-        reasons = [text for text in self.ranks_.objects(reason) if text]
+        reasons = [text for text in self.processes_.gather_objects(reason) if text]
         if reasons:
             raise StopTraining(reasons[0])
 
-    def _notify_own(self, method_name: str, **kwargs: Any) -> None:
+    def _notify_local(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; skorch's ``EarlyStopping`` stops by a KeyboardInterrupt."""
-        try:
-            super().notify(method_name, **kwargs)
-        except KeyboardInterrupt:
-            stops = any(isinstance(callback, EarlyStopping) for _, callback in self.callbacks_)
-            if method_name != "on_epoch_end" or not stops:
-                raise
-            raise StopTraining from None
+        getattr(self, method_name)(self, **kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **kwargs)
+            except KeyboardInterrupt:
+                if method_name != "on_epoch_end" or not isinstance(callback, EarlyStopping):
+                    raise
+                raise StopTraining from None
 
     def on_batch_begin(
         self, net: Any, batch: Any = None, training: bool = False, **kw: Any
@@ -322,7 +366,7 @@ class VariationalNet(NeuralNet):
         if training:
             self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
             self._set_training(True)
-            with self._layer_rng():
+            with self._seeded_epoch():
                 means = self._training_pass(iterator)
         else:
             with self.averaged_weights():
@@ -344,9 +388,7 @@ class VariationalNet(NeuralNet):
             sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
             if end:
                 self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
-        if self.ranks_.size > 1:  # each has its part of the one term, and the whole of the other
-            sums = self.ranks_.total(sums / sums.new_tensor([1.0, self.ranks_.size]))
-        return (sums / len(batches.rows)).tolist()
+        return (self.processes_.sum_terms(sums) / len(batches.rows)).tolist()
 
     def _is_heard(self, method_name: str) -> bool:
         """Whether a callback has a method of its own: a step is short beside a call of all."""
@@ -354,15 +396,19 @@ class VariationalNet(NeuralNet):
         silent = getattr(Callback, method_name)
         return any(getattr(method, "__func__", None) is not silent for method in methods)
 
-    def _layer_rng(self) -> AbstractContextManager[None]:
-        """Private global generators where a layer may draw from them, as dropout does."""
+    def _seeded_epoch(self) -> AbstractContextManager[None]:
+        """Seed the order of rows and the noise, by the number of the epoch.
+
+        Inside, torch's global generators are seeded too if a layer may draw from them, such as
+        dropout; and differently on each process.
+        """
+        sequence = np.random.SeedSequence([self.seed, len(self.history)])
+        order, noise, layers = sequence.generate_state(3).tolist()
+        self.order_generator_.manual_seed(order)
+        self.noise_generator_.manual_seed(noise)
         if all(_draws_nothing(layer) for layer in self.module_.modules()):
             return nullcontext()
-        seed = self._draw_seed() + self.ranks_.rank
-        return private_torch_rng(seed, torch.device(self.device))
-
-    def _draw_seed(self) -> int:
-        return int(torch.randint(2**31, (), generator=self.order_generator_, device="cpu"))
+        return private_torch_rng(layers + self.processes_.rank, torch.device(self.device))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -375,7 +421,7 @@ class VariationalNet(NeuralNet):
         self.optimizer_.zero_grad()
         terms = self.objective_terms(x, index)
         (terms.reconstruction + terms.divergence).backward()
-        self.ranks_.sum_gradients(self.module_, self.criterion_)
+        self.processes_.sum_gradients(self.module_, self.criterion_)
         if self.hears_gradients_:
             named = TeeGenerator(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
@@ -390,34 +436,31 @@ class VariationalNet(NeuralNet):
         Parameters
         ----------
         x : Tensor of shape (n, n_features)
-            With several ranks, this rank's part of the batch. The term of reconstruction is then
-            its share in the mean over the batch; the divergence is that of the whole batch, with
-            a gradient for this rank's rows.
+            With several processes, the local share of the batch. Reconstruction is then the share
+            of its rows in the mean over the batch. The divergence is that of the whole batch, with
+            a gradient for the local rows.
 
-        index : Tensor of shape (n,)
+        index : Tensor of shape (n_batch,)
             Numbers of the rows of the whole batch.
         """
-        module, observed, ranks = self.module_, None, self.ranks_
+        module, observed, processes = self.module_, None, self.processes_
         if self.missing_:
             x, observed = module.observe(x)
         share = len(x) / len(index)
-        with ranks.averaged(module.buffers, share):
-            with self._precision():
-                posterior = _in_dtype(module.encode(x, observed), x.dtype)
-                if ranks.size > 1:
-                    both = ranks.gather(torch.cat(posterior, dim=1), len(index))
-                    posterior = Posterior(*both.chunk(2, dim=1))
-                noise = torch.empty_like(posterior.mean).normal_(generator=self.noise_generator_)
-                z = posterior.rsample(noise)  # (n, n_components)
-                output = module.decoder(ranks.own(z)).to(x.dtype)
+        with processes.averaged_updates(module.buffers, share):
+            with module.precision():
+                found = module.encode(x, observed)
+                found = processes.gather_posterior(found, len(index))
+                noise = torch.empty_like(found.mean).normal_(generator=self.noise_generator_)
+                z = found.rsample(noise)  # (n_batch, n_components)
+                output = module.decoder(processes.local_rows(z)).to(x.dtype)
             module.likelihood.update(x, output, observed)
-        reconstruction = -module.likelihood.log_prob(x, output, observed).mean()
-        if ranks.size > 1:
-            reconstruction = share * reconstruction
+        log_prob = module.likelihood.log_prob(x, output, observed).mean()
+        reconstruction = processes.share_of_mean(-log_prob, share)
         if self.first_row_:
             index = index + self.first_row_
         batch = Batch(index, self.n_samples_, True, self.noise_generator_)
-        return Terms(reconstruction, self.criterion_(posterior, z, batch))
+        return Terms(reconstruction, self.criterion_(found, z, batch))
 
     @torch.no_grad()
     def held_out_losses(self, rows: Rows) -> tuple[Tensor, float]:
@@ -427,14 +470,14 @@ class VariationalNet(NeuralNet):
         that a network that begins to overfit is judged by what it reconstructs, not by noise
         learned from its training rows.
         """
-        x, output, observed, posterior, z = self._reconstruct(rows)
+        x, output, observed, found, z = self._reconstruct(rows)
         likelihood = copy.deepcopy(self.module_.likelihood)
         likelihood.calibrate(x, output, observed)
         generator = torch.Generator(self.device).manual_seed(_HELD_OUT_SEED)
         batch = Batch(None, self.n_samples_, False, generator)
-        divergence = self.criterion_(posterior, z, batch)
+        divergence = self.criterion_(found, z, batch)
         losses = torch.cat([-likelihood.log_prob(x, output, observed), divergence.view(1)])
-        self.ranks_.copy_from_first([losses])
+        self.processes_.copy_from_first([losses])
         losses = losses.cpu().double()
         return losses[:-1], float(losses[-1])
 
@@ -458,48 +501,25 @@ class VariationalNet(NeuralNet):
             likelihood.load_state_dict(whole.state_dict())
 
     def _reconstruct(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor | None, Posterior, Tensor]:
-        """Rows, the decoder's outputs, what is observed; posteriors and their fixed draws."""
+        """Rows, the decoder's outputs, the observed entries, posteriors and their fixed draws."""
         self._set_training(False)
-        posterior = self.posterior(rows)
+        found = posterior(self.module_, rows)
         generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
-        shape = posterior.mean.shape
+        shape = found.mean.shape
         noise = torch.empty(shape, dtype=rows.dtype, device="cpu").normal_(generator=generator)
-        z = posterior.rsample(noise.to(rows.device))
+        z = found.rsample(noise.to(rows.device))
         x, observed = rows[slice(None)], None
         if rows.missing:
             x, observed = self.module_.observe(x)
-        return x, self.decode(z), observed, posterior, z
+        return x, decode(self.module_, z), observed, found, z
 
-    # inference ----------------------------------------------------------------------------
+    def _not_supported(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(
+            "The net of a WiSEALETransformer is trained and used by the estimator: call its fit, "
+            "transform, inverse_transform or score_samples."
+        )
 
-    @torch.no_grad()
-    def posterior(self, rows: Rows) -> Posterior:
-        """Posteriors of all rows, on the device, in chunks of bounded memory."""
-        whole: Posterior | None = None
-        start = 0
-        with self._precision():
-            for x in rows.chunks():
-                observation = self.module_.observe(x) if rows.missing else (x,)
-                part = _in_dtype(self.module_.encode(*observation), x.dtype)
-                if whole is None:  # at once: small results between large chunks scatter the heap
-                    shape = len(rows), part.mean.shape[1]
-                    whole = Posterior(x.new_empty(shape), x.new_empty(shape))
-                for tensor, values in zip(whole, part, strict=True):
-                    tensor[start : start + len(x)] = values
-                start += len(x)
-        assert whole is not None
-        return whole
-
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        """Outputs of the decoder for all rows of z."""
-        with self._precision():
-            return self.module_.decoder(z).to(z.dtype)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if not self.autocast:
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+    fit = partial_fit = forward = predict = predict_proba = _not_supported
 
     # device and pickling ------------------------------------------------------------------
 
@@ -510,15 +530,14 @@ class VariationalNet(NeuralNet):
                 self.module_.to(device)
                 self.criterion_.to(device)
                 self.device = str(device)
-                seed = self._draw_seed()
-                self.noise_generator_ = torch.Generator(device).manual_seed(seed)
                 self.__dict__.pop("optimizer_", None)
         return self
 
     def snapshot(self) -> VariationalNet:
         """A net for inference alone, as this one would be if training stopped now."""
         net = object.__new__(type(self))
-        net.__dict__ = {**self.__dict__, "callbacks_": [], "average_": None, "ranks_": ALONE}
+        net.__dict__ = {k: v for k, v in self.__dict__.items() if k not in _OF_TRAINING}
+        net.callbacks_ = []
         net.module = net.module_ = copy.deepcopy(self.module_)
         for _, callback in self.callbacks_:
             if isinstance(callback, BestState) and hasattr(callback, "state_"):  # in training
@@ -537,27 +556,13 @@ class VariationalNet(NeuralNet):
         net.callbacks_, net.callbacks = own, [item for item in own if item[0] != "epoch_timer"]
         return net
 
-    def on_cpu(self) -> VariationalNet:
-        """Return the net; where it is on another device, a copy without the optimiser."""
-        if torch.device(self.device).type == "cpu":
-            return self
-        net = object.__new__(type(self))  # copy.copy would pack the modules
-        net.__dict__ = {**self.__dict__, "noise_generator_": None}
-        net.module = net.module_ = copy.deepcopy(self.module_)
-        net.criterion = net.criterion_ = copy.deepcopy(self.criterion_)
-        net.order_generator_ = torch.Generator()
-        net.order_generator_.set_state(self.order_generator_.get_state())
-        return net.to(torch.device("cpu"))
-
     def __getstate__(self) -> dict[str, Any]:
-        """Without the optimiser's state, twice the weights; tensors as numpy arrays."""
-        state = {**self.on_cpu().__dict__}
-        for name in ("optimizer_", "module", "criterion"):
-            state.pop(name, None)
+        """Without the optimiser's state, twice the weights; on the CPU, tensors as numpy arrays."""
+        left_out = {"optimizer_", "module", "criterion", *_OF_TRAINING}
+        state = {k: v for k, v in self.__dict__.items() if k not in left_out}
         for name in _MODULES:
             state[name] = pack(state[name])
-        for name in _GENERATORS:
-            state[name] = state[name].get_state().numpy()
+        state["device"] = "cpu"
         # skorch's set: equal ones may have other orders, and then equal nets other pickles
         state["_params_to_validate"] = sorted(self._params_to_validate)
         return state
@@ -568,10 +573,6 @@ class VariationalNet(NeuralNet):
         for name in _MODULES:
             module = unpack(state[name])
             self.__dict__[name] = self.__dict__[name.removesuffix("_")] = module
-        for name in _GENERATORS:
-            generator = torch.Generator()
-            generator.set_state(torch.from_numpy(np.array(state[name])))
-            self.__dict__[name] = generator
 
 
 _KNOWN_LAYERS = (
@@ -585,5 +586,45 @@ def _draws_nothing(layer: nn.Module) -> bool:
     return type(layer) in _KNOWN_LAYERS or type(layer).__module__.startswith("sklearn_wiseale.")
 
 
-def _in_dtype(posterior: Posterior, dtype: torch.dtype) -> Posterior:
-    return Posterior(posterior.mean.to(dtype), posterior.log_var.to(dtype))
+def build_net(
+    module: VariationalModule,
+    divergence: nn.Module,
+    *,
+    seed: int,
+    lr: float,
+    device: torch.device,
+    net_params: dict[str, Any] | None,
+    patience: int,
+    tol: float,
+) -> VariationalNet:
+    """A net that is ready to train, with the user's parameters of skorch.
+
+    Raises
+    ------
+    ValueError
+        If ``net_params`` are not what skorch takes.
+    """
+    params: dict[str, Any] = {"optimizer": torch.optim.AdamW, "verbose": 0, **(net_params or {})}
+    if params["optimizer"] is torch.optim.AdamW:
+        params.setdefault("optimizer__weight_decay", 1e-2)
+        other = {f"optimizer__{name}" for name in ("foreach", "capturable", "differentiable")}
+        if not other.intersection(params):  # which exclude the fused step
+            params.setdefault("optimizer__fused", device.type in ("cpu", "cuda"))
+    callbacks = with_defaults(params.pop("callbacks", None) or [], patience, tol)
+    params |= {"device": str(device), "callbacks": callbacks}
+    try:
+        net = VariationalNet(module, divergence, seed=seed, lr=lr, **params)
+        net.initialize()
+        unknown = {name.split("__")[1] for name in params if name.startswith("callbacks__")}
+        unknown -= {name for name, _ in net._uniquely_named_callbacks()}
+        if unknown:
+            raise ValueError(f"there is no callback of the name {min(unknown)!r}")
+        return net
+    except Exception as error:
+        if not net_params:
+            raise
+        raise ValueError(
+            "The 'net_params' parameter of WiSEALETransformer must hold parameters of a skorch "
+            f"NeuralNet. Got {net_params!r} instead, with which it cannot be made: "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import pickle
@@ -14,6 +13,8 @@ import joblib
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
+
+from .state import copied, require_numbers_like, require_tensors_like
 
 __all__ = [
     "BestLosses",
@@ -88,13 +89,13 @@ class Schedule(Callback):
             group["lr"] = rate
         self.step_ += 1
 
-    def state(self) -> dict[str, float]:
-        """Where the schedule stands."""
+    def state_dict(self) -> dict[str, Any]:
+        """Steps of all calls, and the step at which the present call began."""
         return {"step": self.step_, "begin": self.begin_}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` said that it stood."""
-        _require_kinds(state, self.state())
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+        require_numbers_like(state, self.state_dict())
         self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
@@ -204,33 +205,30 @@ class BestState(Callback):
             del self.start_losses_
         del self.state_, self.held_out_  # neither weights twice nor data in a pickle
 
-    def state(self) -> dict[str, float]:
-        """What is known of the best epoch so far, beside its weights in ``state_``."""
+    def state_dict(self) -> dict[str, Any]:
+        """Figures of the best epoch so far, and its state of the module; empty after training."""
+        if not hasattr(self, "state_"):
+            return {}
         names = ("best_epoch", "best_loss", "reference", "waited")
-        return {name: getattr(self, f"{name}_") for name in names}
+        return {**{name: getattr(self, f"{name}_") for name in names}, "best": self.state_}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave."""
-        _require_kinds(state, self.state())
-        for name, value in state.items():
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+        own = self.state_dict()
+        best, own_best = state.get("best", {}), own.pop("best", {})
+        numbers = {name: value for name, value in state.items() if name != "best"}
+        require_numbers_like(numbers, own)
+        require_tensors_like(best, own_best, "best state", finite=True)
+        for name, value in numbers.items():
             setattr(self, f"{name}_", value)
+        if own_best:
+            devices = {k: v.device for k, v in own_best.items() if isinstance(v, torch.Tensor)}
+            self.state_ = {k: v.to(devices[k]) if k in devices else v for k, v in best.items()}
 
     def _keep(self, net: Any) -> None:
         self.best_epoch_ = len(net.history) - self.first_
         with net.averaged_weights():
-            self.state_ = {
-                name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
-                for name, value in net.module_.state_dict().items()
-            }
-
-
-def _require_kinds(state: dict[str, Any], own: dict[str, float]) -> None:
-    """Raise a ValueError unless a state has the names of one's own, and numbers of their kinds."""
-    for name in state.keys() | own.keys():
-        value = state.get(name)
-        possible = type(value) is not int or 0 <= value < 2**53
-        if type(value) is not type(own.get(name)) or not possible:
-            raise ValueError(f"its callbacks have the state {name}={value!r:.80}")
+            self.state_ = copied(net.module_.state_dict())
 
 
 @torch.no_grad()

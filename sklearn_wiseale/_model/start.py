@@ -2,22 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
-from ._data import Scaling
-from ._net import VariationalModule
-from ._statistics import Axes, Moments
-from .likelihoods import Likelihood
-from .likelihoods._base import Columns
-from .networks import Network
+from .._data.rows import dense_chunks
+from .._data.scaling import Scaling
+from .._data.statistics import Axes, Moments, principal_axes
+from ..likelihoods import Likelihood
+from ..likelihoods._base import Columns
+from ..networks import Network
+from .module import VariationalModule
 
-__all__ = ["blank_module", "build_module", "column_scaling"]
+__all__ = [
+    "blank_module",
+    "build_module",
+    "column_moments",
+    "column_scaling",
+    "scaled_axes",
+    "weight_dtype",
+]
 
 #: Posterior variance at the start: the noise's share of a component, within these limits.
 _START_VARIANCE = (1e-3, 0.5)
+
+
+def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
+    """Moments of all rows of X; each process looks at its share of them.
+
+    Parameters
+    ----------
+    X : ndarray, memmap or CSR matrix of shape (n_samples, n_features)
+
+    names : ndarray of shape (n_features,) or None
+        Names of the columns, for error messages.
+
+    processes : OneProcess
+
+    Raises
+    ------
+    ValueError
+        If a column has no value, or a variance that float64 cannot hold.
+    """
+    moments = Moments(X.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        with processes.raise_on_all():
+            for chunk in dense_chunks(processes.local_rows(X)):
+                moments.update(chunk)
+        moments, *others = processes.gather_objects(moments)
+        for other in others:
+            moments.merge(other)
+    empty = np.flatnonzero(moments.observed == 0)
+    if len(empty):
+        shown = ", ".join(map(str, empty[:5]) if names is None else map(repr, names[empty[:5]]))
+        more = f" and {len(empty) - 5} others" if len(empty) > 5 else ""
+        raise ValueError(
+            "X must have an observed value in every column. Got only NaN in column "
+            f"{shown}{more}: leave it out."
+        )
+    if not np.isfinite(moments.variance).all():
+        raise ValueError(
+            "X must have variances that float64 can hold. Got values of the order of "
+            f"{max(abs(X.min()), abs(X.max())):.1g}: rescale X."
+        )
+    return moments
+
+
+def scaled_axes(
+    X: Any, moments: Moments, scaling: Scaling, n_components: int, rng: np.random.RandomState
+) -> Axes:
+    """Principal axes of scaled X, missing entries at the mean."""
+
+    def chunks() -> Iterator[np.ndarray]:
+        for chunk in dense_chunks(X):
+            yield scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
+
+    sparse = X if issparse(X) and not moments.missing else None
+    return principal_axes(moments, *scaling, n_components, chunks, rng, sparse)
 
 
 def column_scaling(
@@ -51,7 +115,7 @@ def build_module(
     n_components: int,
     likelihood: Likelihood,
     network: Network,
-    dtype: torch.dtype,
+    precision: str,
 ) -> VariationalModule:
     r"""Encoder, decoder and likelihood that start as PCA with whitened codes.
 
@@ -83,8 +147,8 @@ def build_module(
 
     network : Network
 
-    dtype : torch.dtype
-        Of the weights.
+    precision : {"float32", "bfloat16", "float64"}
+        bfloat16 has weights in float32.
     """
     n_features, n_axes = len(moments.mean), len(axes.variance)
     centre = scaling.apply(moments.mean)
@@ -110,7 +174,9 @@ def build_module(
     encoder, decoder = network.build(n_features, n_components, len(bias))
     fill = torch.from_numpy(centre)
     flags = _flags(n_features, n_components) if moments.missing else None
-    module = VariationalModule(encoder, decoder, observation, fill, flags).to(dtype)
+    module = VariationalModule(
+        encoder, decoder, observation, fill, flags, autocast=precision == "bfloat16"
+    ).to(weight_dtype(precision))
     for part, matrix, constant in ((encoder, projection, offset), (decoder, weight, bias)):
         start_linear: Callable[..., None] | None = getattr(part, "start_linear", None)
         if start_linear is not None:
@@ -123,7 +189,7 @@ def blank_module(
     n_components: int,
     likelihood: Likelihood,
     network: Network,
-    dtype: torch.dtype,
+    precision: str,
     *,
     missing: bool,
     device: torch.device,
@@ -145,7 +211,14 @@ def blank_module(
         encoder, decoder = network.build(n_features, n_components, n_outputs)
         flags = _flags(n_features, n_components) if missing else None
     fill = torch.from_numpy(one)
-    return VariationalModule(encoder, decoder, observation, fill, flags).to(dtype)
+    return VariationalModule(
+        encoder, decoder, observation, fill, flags, autocast=precision == "bfloat16"
+    ).to(weight_dtype(precision))
+
+
+def weight_dtype(precision: str) -> torch.dtype:
+    """Dtype of weights, codes and scores."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def _flags(n_features: int, n_components: int) -> torch.nn.Linear:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._checkpoint import check_target, write_bytes
-from ._data import Scaling, TensorScaling
-from ._net import VariationalModule
+from .._data.scaling import Scaling, TensorScaling
+from .._model.module import VariationalModule
+from .file import check_target, write_bytes
 
 __all__ = ["export"]
 

@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ._data import chunk_length
-from .likelihoods import Observation
-from .likelihoods._gaussian import GaussianNoise
-from .networks import SkipMLP
+from .._data.rows import chunk_length
+from ..likelihoods import Observation
+from ..likelihoods._gaussian import GaussianNoise
+from ..networks import SkipMLP
 
 __all__ = ["ShortRows", "log_evidence", "posterior_mode", "proposal_noise", "search_arrays"]
 
@@ -117,8 +117,8 @@ def search_arrays(n_components: int, n_draws: int = 1) -> int:
 @torch.no_grad()
 def posterior_mode(
     decoder: nn.Module, likelihood: Observation, x: Tensor, start: Tensor, observed: Tensor
-) -> Tensor:
-    """Mode of p(z|x) given the entries that are observed, near the start: (n, K).
+) -> tuple[Tensor, Tensor]:
+    """Mode of p(z|x) given the observed entries, near the start, and the precision there.
 
     Parameters
     ----------
@@ -130,8 +130,15 @@ def posterior_mode(
     start : Tensor of shape (n, K)
 
     observed : Tensor of bool, of the shape of x
+
+    Returns
+    -------
+    mode : Tensor of shape (n, K)
+
+    precision : Tensor of shape (n, K, K)
+        Gauss-Newton approximation of the negative Hessian of log p(z|x), float64.
     """
-    return _Target(decoder, likelihood, x, observed).mode(start)[0]
+    return _Target(decoder, likelihood, x, observed).mode(start)
 
 
 class _Target:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._sides import (
+from .gaussians import (
     SPARSE_SHARE,
     Constants,
     Gradient,
@@ -21,7 +21,7 @@ from ._sides import (
     pair_differences,
     spans,
 )
-from ._tiles import TILE
+from .tiles import TILE
 
 __all__ = ["BOUNDED_PAIRS", "features_of", "sum_among_and_over_pairs", "sum_over_pairs"]
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._sides import (
+from .gaussians import (
     SPARSE_SHARE,
     Constants,
     Gradient,

@@ -1,4 +1,4 @@
-"""What the estimator is given: parameters, parts, a device, rows. Everything is checked here."""
+"""Checks of the estimator's parameters, its parts and its device."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
 
-from ._data import as_numpy
-from .likelihoods import LIKELIHOODS
-from .networks import NETWORKS
-from .objectives import OBJECTIVES
+from ..likelihoods import LIKELIHOODS
+from ..networks import NETWORKS
+from ..objectives import OBJECTIVES
 
 __all__ = [
     "PARTS",
     "check_parameters",
-    "check_rows",
     "enough_memory",
     "find_device",
-    "image_rows",
-    "refuse_dates",
     "resolve",
 ]
 
@@ -33,6 +26,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "likelihood": LIKELIHOODS,
     "network": NETWORKS,
 }
+
 _RESERVED_NET_PARAMS = {
     "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
     "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
@@ -40,6 +34,7 @@ _RESERVED_NET_PARAMS = {
     "callbacks__best_state__patience", "callbacks__best_state__tol",
     "callbacks__schedule__learning_rate",
 }  # fmt: skip
+
 #: What skorch takes, and what would have no effect here: other names, and beginnings of names.
 _WITHOUT_EFFECT = (
     "warm_start", "module__", "criterion__", "dataset__", "iterator_train__", "iterator_valid__"
@@ -151,94 +146,3 @@ def enough_memory(advice: str) -> Iterator[None]:
         if not known and not isinstance(error, torch.OutOfMemoryError):
             raise
         raise MemoryError(f"{advice} The device says: {text.splitlines()[0]}") from error
-
-
-def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:
-    """X as ndarray, memmap or CSR matrix, of whatever real dtype it has.
-
-    Without ``finite``, values are left for :class:`Rows` to look at; "allow-nan" lets NaN pass.
-    """
-    X = as_numpy(X)
-    _refuse_frames_without_rows(X)
-    try:
-        if _has_dates(X):
-            raise TypeError("X has columns of dates or durations")
-        with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
-            checked = validate_data(
-                estimator,
-                X,
-                reset=reset,
-                accept_sparse="csr",
-                dtype="numeric",
-                ensure_min_samples=2 if reset else 1,
-                ensure_all_finite=finite,
-            )
-            if checked.dtype.kind == "O":  # polars columns of several types
-                checked = check_array(checked, dtype=np.float64, ensure_all_finite=finite)
-            refuse_dates(checked)
-    except (ValueError, TypeError) as error:
-        text = text_columns(X)
-        if not text:
-            raise
-        raise ValueError(
-            f"X must be numeric. These columns are not: {text}. Encode them first, for "
-            "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
-        ) from error
-    return checked
-
-
-def _refuse_frames_without_rows(X: Any) -> None:
-    """Raise an error that says what to pass for frames without rows or columns, or not read yet."""
-    if type(X).__name__ == "LazyFrame":  # of polars, or one that narwhals makes
-        raise TypeError("X must hold its rows. Got a LazyFrame: pass X.collect().")
-    sizes = getattr(X, "shape", ()) if hasattr(X, "columns") else ()  # of Dask, not yet known
-    if any(isinstance(size, int) and size == 0 for size in sizes):
-        n_rows, n_columns = X.shape
-        raise ValueError(
-            "X must have at least one row and one column. Got a dataframe of "
-            f"{n_rows} sample(s) and {n_columns} feature(s)."
-        )
-
-
-def _has_dates(X: Any) -> bool:
-    """Whether a dataframe has columns of dates or durations, which some libraries read as ints."""
-    dtypes = getattr(X, "dtypes", ())
-    for dtype in dtypes if np.iterable(dtypes) else ():
-        temporal = getattr(dtype, "is_temporal", None)  # of polars
-        if getattr(dtype, "kind", "") in ("m", "M") or (callable(temporal) and temporal()):
-            return True
-    return False
-
-
-def refuse_dates(X: np.ndarray) -> None:
-    """Raise a TypeError if X has dates or durations, which numpy reads as numbers."""
-    if X.dtype.kind in "mM":
-        raise TypeError(f"X must be numeric. Got the dtype {X.dtype}, of dates or durations.")
-
-
-def image_rows(X: Any, network: Any) -> tuple[Any, tuple[int, ...] | None]:
-    """Images (n, C, H, W) as rows, and (C, H, W), where the network takes images; else X, None."""
-    shape = getattr(network, "image_shape", None)
-    if shape is None or getattr(X, "ndim", 2) != 4:
-        return X, None
-    if tuple(X.shape[1:]) != tuple(shape):
-        raise ValueError(
-            f"X must hold images of the network's image_shape={tuple(shape)}, as an array of shape "
-            f"(n_samples, {', '.join(map(str, shape))}), or their rows. Got {tuple(X.shape)}."
-        )
-    return X.reshape(len(X), -1), tuple(shape)
-
-
-def text_columns(X: Any) -> list[str]:
-    """Names of a dataframe's columns that are not numbers."""
-    text = []
-    for name in getattr(X, "column_names", getattr(X, "columns", ())):  # pyarrow's, all others'
-        try:
-            values = np.asarray(X[name])
-            if values.dtype.kind in "cmM":  # complex numbers, dates and durations
-                text.append(str(name))
-            else:
-                values.astype(np.float64)
-        except (ValueError, TypeError):
-            text.append(str(name))
-    return text

@@ -1,4 +1,4 @@
-"""From rows of X to scaled batches of tensors: no copy of X as a whole, no per-row collate."""
+"""Rows of X as scaled tensors, in chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,35 +16,43 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._ranks import ALONE, Ranks
+from .scaling import Scaling, TensorScaling
 
 __all__ = [
+    "RESIDENT_BYTES",
+    "Given",
+    "Made",
     "Rows",
-    "Scaling",
-    "ShuffledBatches",
-    "TensorScaling",
     "ahead",
     "as_numpy",
     "chunk_length",
     "dense",
+    "dense_chunks",
     "has_missing",
     "resident_bytes",
 ]
 
 Given = TypeVar("Given")
+
 Made = TypeVar("Made")
 
 #: A chunk of rows holds at most this many numbers,
 _CHUNK_NUMBERS = 2**22
+
 #: and a row counts for at least so many, because the network's layers are as wide.
 _ROW_NUMBERS = 2**11
+
 #: Up to this size the scaled data set is held as one tensor for training,
 RESIDENT_BYTES = 2**29
+
 #: on CUDA devices up to this share of the memory that is free: the network needs some too.
 _RESIDENT_SHARE = 0.25
+
 #: Devices that compute while the host reads, and how many batches it reads in advance.
 _READING_AHEAD = ("cuda",)
+
 _AHEAD = 2
+
 #: numpy has no other real dtypes of torch, such as bfloat16.
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
@@ -75,6 +83,13 @@ def dense(rows: Any, dtype: Any = np.float64) -> np.ndarray:
     """
     rows = rows.toarray() if hasattr(rows, "toarray") else rows
     return np.asarray(rows, dtype=dtype, order="C")
+
+
+def dense_chunks(X: Any) -> Iterator[np.ndarray]:
+    """Rows of X in float64 chunks."""
+    step = chunk_length(X.shape[1])
+    for start in range(0, X.shape[0], step):
+        yield dense(X[start : start + step])
 
 
 def has_missing(X: Any) -> bool:
@@ -116,63 +131,6 @@ def ahead(make: Callable[[Given], Made], given: Iterable[Given], n: int) -> Iter
         finally:
             for future in waiting:
                 future.cancel()
-
-
-class Scaling(NamedTuple):
-    """Columns are used as ``(X - shift) / scale``."""
-
-    shift: np.ndarray  # (n_features,)
-    scale: np.ndarray  # (n_features,), positive
-
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        """From the units of X, float64, to scaled units."""
-        return (X - self.shift) / self.scale
-
-    def invert(self, X: np.ndarray) -> np.ndarray:
-        """From scaled units back to the units of X, float64."""
-        return X.astype(np.float64) * self.scale + self.shift
-
-    @property
-    def fits_float32(self) -> bool:
-        """Whether float32 holds the numbers of the scaling, with room to spare."""
-        shift, scale = np.abs(self.shift).max(), self.scale
-        return bool(shift < 1e30 and scale.min() > 1e-30 and scale.max() < 1e30)
-
-
-class TensorScaling:
-    """A :class:`Scaling` of numpy rows to tensors of a dtype, as exact as that dtype allows.
-
-    Rows that float32 holds exactly are scaled in float32. The shift then comes in two parts:
-    ``x - high`` does not cancel as ``x - shift`` would with a rounded shift, and what is left of
-    it is added when all is scaled.
-    """
-
-    def __init__(self, scaling: Scaling, kind: np.dtype, dtype: torch.dtype) -> None:
-        exact = np.can_cast(kind, np.float32) and scaling.fits_float32
-        self.kind = np.float32 if exact and dtype == torch.float32 else np.float64
-        high = scaling.shift.astype(self.kind)
-        rest = (high - scaling.shift) / scaling.scale
-        numbers = (part.astype(self.kind) for part in (high, scaling.scale, rest))
-        self.high, self.scale, self.rest = map(torch.from_numpy, numbers)
-        self.dtype = dtype
-        self.is_identity = not scaling.shift.any() and bool((scaling.scale == 1).all())
-
-    def apply(self, X: np.ndarray) -> Tensor:
-        """From the units of X to scaled units; X stays as it is."""
-        rows = _as_tensor(X, self.kind)
-        if self.is_identity:
-            return rows.to(self.dtype, copy=True)
-        scaled = rows.sub(self.high)
-        return torch.addcdiv(self.rest, scaled, self.scale, out=scaled).to(self.dtype)
-
-
-def _as_tensor(X: np.ndarray, kind: Any) -> Tensor:
-    """X, or a copy where torch could not look at it: both are only read."""
-    with np.errstate(over="ignore"):  # of long doubles
-        X = np.asarray(X, dtype=kind)
-    if not X.flags.writeable or min(X.strides, default=0) < 0 or not X.dtype.isnative:
-        X = np.array(X, dtype=kind, order="C")
-    return torch.from_numpy(X)
 
 
 class Rows(Dataset):
@@ -300,40 +258,3 @@ class Rows(Dataset):
                 start += len(chunk)
             self._resident = held
         return self
-
-
-class ShuffledBatches:
-    """Iterable over ``(x, index)``, reshuffled at each pass.
-
-    Batch sizes differ by at most one row, so that no epoch ends in a batch too small for an
-    aggregate and no row is left out. With several ranks the index is that of the whole batch, x
-    the rank's part of it: only that is read.
-
-    Parameters
-    ----------
-    rows : Rows
-
-    batch_size : int
-        Largest batch, of all ranks together; but a batch has a row for each rank.
-
-    generator : torch.Generator
-        On the CPU; the order of rows is the same on every device and rank.
-
-    ranks : Ranks, default=ALONE
-    """
-
-    def __init__(
-        self, rows: Rows, batch_size: int, generator: torch.Generator, ranks: Ranks = ALONE
-    ) -> None:
-        self.rows, self.batch_size, self.generator = rows, batch_size, generator
-        self.ranks = ranks
-
-    def __len__(self) -> int:
-        return min(-(-len(self.rows) // self.batch_size), len(self.rows) // self.ranks.size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
-        parts = taken = order.to(self.rows.device).tensor_split(len(self))
-        if not self.rows.is_resident:  # numbers are read on the CPU: nothing waits for the device
-            taken = order.tensor_split(len(self))
-        yield from zip(self.rows.each(map(self.ranks.own, taken)), parts, strict=True)

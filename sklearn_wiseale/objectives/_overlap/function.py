@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ._gradient import with_gradient
-from ._pairs import BOUNDED_PAIRS, features_of, sum_among_and_over_pairs, sum_over_pairs
-from ._sides import Constants, Gradient, Side, can_look, log_constant, rows_of, spans
-from ._tiles import TILE_GPU, Tiles, blocks_of, sum_over_tiles, tile_size
+from .._gradient import with_gradient
+from .gaussians import Constants, Gradient, Side, can_look, log_constant, rows_of, spans
+from .pairs import BOUNDED_PAIRS, features_of, sum_among_and_over_pairs, sum_over_pairs
+from .tiles import TILE_GPU, Tiles, blocks_of, sum_over_tiles, tile_size
 
 __all__ = ["log_mean_overlap", "log_mean_overlap_with_constants", "mean_row_overlap"]
 

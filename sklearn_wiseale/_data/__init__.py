@@ -1,0 +1,3 @@
+"""Arrays in, scaled tensors out."""
+
+__all__: list[str] = []

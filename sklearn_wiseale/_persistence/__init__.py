@@ -1,0 +1,3 @@
+"""Files: a fitted estimator, checkpoints, ONNX."""
+
+__all__: list[str] = []

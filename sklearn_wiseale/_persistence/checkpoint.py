@@ -1,0 +1,109 @@
+"""Checkpoints: the training state of a fit on disk, from which the fit continues."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import tempfile
+import warnings
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from .._training.net import VariationalNet
+from .._training.state import State
+from .file import fingerprint_of, read_file, reading, remove_unfinished, write_file
+
+__all__ = ["Checkpoint", "fingerprint_of"]
+
+
+class Checkpoint:
+    """The latest training state of one fit, in a directory that many fits may share.
+
+    Parameters
+    ----------
+    directory : str or PathLike
+        Made if it does not exist.
+
+    fingerprint : str
+        Of everything that decides how the fit goes. It names the file, and is written into it.
+
+    Raises
+    ------
+    ValueError
+        If the directory cannot be made or written to, or if the file is damaged or holds the
+        state of another fit.
+
+    Attributes
+    ----------
+    state : dict or None
+        What the file holds, if there is one.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], fingerprint: str) -> None:
+        folder = Path(directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass  # fails now, not after the first epoch
+        except OSError as error:
+            raise ValueError(
+                "The 'checkpoint' parameter of WiSEALETransformer must be a directory that can be "
+                f"written to, or None. Got {directory!r} instead: {error}"
+            ) from error
+        self.fingerprint = fingerprint
+        self.path = folder / f"fit-{fingerprint[:16]}.safetensors"
+        self.state = self._read()
+
+    def _read(self) -> State | None:
+        try:
+            state, header = read_file(self.path, "checkpoint")
+        except FileNotFoundError:
+            return None
+        if header.get("fingerprint") != self.fingerprint:
+            raise ValueError(
+                f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
+                f"parameters. Its fingerprint is {reprlib.repr(header.get('fingerprint'))}, not "
+                f"{self.fingerprint!r}: remove it or use another directory."
+            )
+        return state
+
+    def stored_seed(self, seed: int) -> int:
+        """The seed of the split that the stored fit began with, or the one given."""
+        if self.state is None:
+            return seed
+        with self._reading():
+            return int(self.state["split_seed"])
+
+    def resume(self, net: VariationalNet) -> None:
+        """Continue from the stored state.
+
+        Raises
+        ------
+        ValueError
+            If it is not a state of this net.
+        """
+        assert self.state is not None
+        with self._reading():
+            net.load_state_dict(self.state)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        message = f"The checkpoint {str(self.path)!r} must be the state of this fit"
+        return reading(message, ". Remove it, and the fit begins anew.")
+
+    def write(self, net: VariationalNet, split_seed: int) -> None:
+        """Replace the file as a whole; warn if the disk does not allow it."""
+        header = {"kind": "checkpoint", "fingerprint": self.fingerprint}
+        try:
+            write_file(self.path, {"split_seed": split_seed, **net.state_dict()}, header)
+        except OSError as error:
+            warnings.warn(
+                f"The checkpoint {str(self.path)!r} could not be written; training goes "
+                f"on without: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def remove(self) -> None:
+        """Remove the file of a fit that has ended."""
+        self.path.unlink(missing_ok=True)
+        remove_unfinished(self.path, older_than=0)

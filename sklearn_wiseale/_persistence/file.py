@@ -1,0 +1,216 @@
+"""Tensors and a JSON header in one safetensors file: reading it runs no code.
+
+The header of every file has the entries ``format_version``, ``kind`` ("estimator" or "checkpoint")
+and ``state``, the plain numbers of a training state; its tensors are those of the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import reprlib
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from .._training.state import State, join_state, split_state
+from .header import decode, encode
+
+__all__ = [
+    "DAMAGE",
+    "as_path",
+    "check_target",
+    "fingerprint_of",
+    "read_file",
+    "reading",
+    "remove_unfinished",
+    "write_bytes",
+    "write_file",
+]
+
+#: Errors that contents of a file may lead to where they are not what they should be.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+#: Version of the files' contents; a reader refuses files newer than it knows, and older ones.
+FORMAT_VERSION = 2
+_HEADER = "sklearn_wiseale"
+#: Seconds after which an unfinished file was left by a process that no longer exists.
+_LEFT_BEHIND = 3600
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return path as a Path, or raise a TypeError that names it."""
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise TypeError(f"path must be a str or a PathLike of text. Got {path!r}.") from error
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that is about to be written.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+
+    FileNotFoundError
+        If its directory does not exist.
+
+    IsADirectoryError
+        If it is a directory itself.
+    """
+    target = as_path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "The directory of the file must exist", str(target.parent)
+        )
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "The path must be that of a file, not of a directory", str(target)
+        )
+    return target
+
+
+def write_file(path: Path, state: State, header: dict[str, Any]) -> None:
+    """Write a file as a whole or, on any error, not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced, if it exists, once all is on the disk.
+
+    state : dict
+        Tensors and values that :func:`~.header.encode` stores, nested.
+
+    header : dict
+        Further entries of the header, encoded.
+
+    Raises
+    ------
+    ValueError
+        If a value of the state cannot be stored.
+
+    OSError
+        If the directory cannot be written to, or is full; what was there is left as it was.
+    """
+    tensors, rest = split_state(state)
+    entries = {"format_version": FORMAT_VERSION, **header, "state": encode(rest, "state")}
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, save(own, metadata={_HEADER: json.dumps(entries)}))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as a whole or, on any error, not at all.
+
+    Raises
+    ------
+    OSError
+        If the directory does not exist, cannot be written to, or is full; what was there is left
+        as it was.
+    """
+    remove_unfinished(path, older_than=_LEFT_BEHIND)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(path: Path, older_than: float) -> None:
+    """Remove unfinished files of processes that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if time.time() - part.stat().st_mtime >= older_than:
+            part.unlink(missing_ok=True)
+
+
+def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
+    """State, on the CPU, and further entries of the header of a file of :func:`write_file`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If the file is damaged, of another kind, or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
+        raise ValueError(
+            f"{str(path)!r} must be a file written by sklearn_wiseale. It is damaged or of "
+            f"another kind: {reason_of(error).splitlines()[0]}"
+        ) from error
+    version = header.pop("format_version", None) if isinstance(header, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(
+            f"{str(path)!r} must have the format version {FORMAT_VERSION}. Got "
+            f"{reprlib.repr(version)}; another release of sklearn_wiseale may read it."
+        )
+    if header.get("kind") != kind:
+        raise ValueError(
+            f"{str(path)!r} must be a file of the kind {kind!r}. "
+            f"Got {reprlib.repr(header.get('kind'))}."
+        )
+    with reading(f"{str(path)!r} cannot be read"):
+        rest = decode(header.pop("state", None))
+        return join_state({name: t.clone() for name, t in tensors.items()}, rest), header
+
+
+@contextmanager
+def reading(
+    message: str, advice: str = "", damage: tuple[type[Exception], ...] = DAMAGE
+) -> Iterator[None]:
+    """Inside, an error that the contents of a file lead to becomes a ValueError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except damage as error:
+        raise ValueError(f"{message}: {reason_of(error)}{advice}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Message of an error, shortened: it may repeat the contents of a file."""
+    text = str(error).strip()
+    return (f"{text[:800]} ..." if len(text) > 1000 else text) or type(error).__name__
+
+
+def fingerprint_of(parts: Iterable[str | np.ndarray]) -> str:
+    """Hash of texts and arrays, their shapes and dtypes included."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(b"text" + part.encode())
+        else:
+            digest.update(f"array {part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,520 @@
+"""The private steps of which the public methods of the estimator are made."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from ._data.rows import Rows, chunk_length, dense
+from ._data.scaling import Scaling
+from ._data.validation import (
+    check_rows,
+    image_rows,
+)
+from ._model.inference import decode, posterior, refine
+from ._model.module import private_torch_rng
+from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
+from ._persistence.checkpoint import Checkpoint, fingerprint_of
+from ._persistence.save import Stored
+from ._training.callbacks import (
+    BestState,
+    ProgressBar,
+    clone_callbacks,
+    describe_callbacks,
+    is_kept,
+    refuse_pickling,
+)
+from ._training.group import current_processes
+from ._training.net import VariationalNet, build_net
+from ._training.outcome import warn_of_end
+from ._training.parameters import check_parameters, find_device, resolve
+from ._training.plan import batch_size, learning_rate, n_epochs, split_rows
+from ._training.processes import OneProcess
+from .diagnostics import AggregateKLBounds, aggregate_kl
+from .likelihoods import LIKELIHOODS, Likelihood
+from .networks import Network
+from .objectives import Objective
+
+__all__ = ["EstimatorSteps"]
+
+#: Fitted attributes that files hold besides the state of the net.
+_STORED = (
+    *("n_features_in_", "n_components_", "n_samples_seen_", "n_iter_", "_n_axes", "_image_shape"),
+    *("best_epoch_", "start_losses_", "stop_reason_", "noise_scale_", "aggregate_kl_bounds_"),
+    "_sklearn_output_config",
+)
+
+
+class EstimatorSteps(BaseEstimator):
+    """Steps of fitting, and of using what was fitted.
+
+    :class:`~sklearn_wiseale.WiSEALETransformer` adds the parameters and the public methods.
+    """
+
+    n_components: int
+    objective: str | Objective
+    likelihood: str | Likelihood
+    network: str | Network
+    scale: str | None
+    max_epochs: int | str
+    batch_size: int | str
+    learning_rate: float | str
+    early_stopping: bool | str
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    device: str | torch.device
+    precision: str
+    checkpoint: str | os.PathLike[str] | None
+    verbose: int
+    net_params: dict[str, Any] | None
+
+    n_features_in_: int
+    n_components_: int
+    n_samples_seen_: int
+    net_: VariationalNet
+    _scaling: Scaling
+    _inverse_dtype: np.dtype
+    _built: dict[str, Any]  # what the fitted state was built from
+    _net_params: dict[str, Any] | None  # that net_ was built with
+    _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
+
+    # scikit-learn and files -------------------------------------------------------------------
+
+    _doc_link_module = "sklearn_wiseale"
+    _doc_link_template = property(lambda self: _page_of_class())
+
+    def __sklearn_clone__(self) -> Any:
+        """A clone; its callbacks are made anew, with the objects that these were made with."""
+        bare, callbacks = copy.copy(self), self._callbacks()
+        if self.net_params and callbacks:
+            bare.net_params = {k: v for k, v in self.net_params.items() if k != "callbacks"}
+        cloned = super(EstimatorSteps, bare).__sklearn_clone__()
+        if callbacks:
+            cloned.net_params["callbacks"] = clone_callbacks(callbacks)
+        return cloned
+
+    def __copy__(self) -> EstimatorSteps:
+        copied = object.__new__(type(self))
+        copied.__dict__ = self.__dict__.copy()
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles, which callbacks that are no longer in net_params are left out of."""
+        refuse_pickling(self._callbacks())
+        state = {**super().__getstate__()}
+        if "net_" in state:
+            state["net_"], state["_net_params"] = self._stored_net()
+        return state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        named = isinstance(self.likelihood, str)
+        likelihood = LIKELIHOODS.get(self.likelihood) if named else self.likelihood
+        tags.input_tags.allow_nan = bool(getattr(likelihood, "allow_nan", False))
+        codes = "float64" if self.precision == "float64" else "float32"
+        tags.transformer_tags.preserves_dtype = [codes]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def _take_apart(self) -> Stored:
+        """Parameters, attributes and state of the fitted estimator, for a file.
+
+        Raises
+        ------
+        ValueError
+            If it is a subclass, or a parameter is not allowed.
+        """
+        name = type(self).__name__
+        if type(self).__module__.split(".")[0] != __name__.split(".")[0]:
+            raise ValueError(
+                f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
+            )
+        check_parameters(self)
+        net, net_params = self._stored_net()
+        parameters = self.get_params(deep=False)
+        if isinstance(parameters["device"], torch.device):
+            parameters["device"] = str(parameters["device"])
+        attributes = {key: vars(self)[key] for key in _STORED if key in vars(self)}
+        attributes["_inverse_dtype"] = np.dtype(self._inverse_dtype).str
+        if "feature_names_in_" in vars(self):
+            attributes["feature_names_in_"] = list(map(str, self.feature_names_in_))
+        state = {k: v for k, v in net.state_dict().items() if k not in ("optimizer", "rates")}
+        state["divergence"] = copy.deepcopy(net.criterion_).state_dict()  # without a bank
+        scaling = {k: torch.from_numpy(np.array(v)) for k, v in self._scaling._asdict().items()}
+        built = {**self._built, "net_params": net_params}
+        state["scaling"] = scaling
+        return Stored(name, parameters, built, attributes, state)
+
+    # fitting ------------------------------------------------------------------------------
+
+    def _stored_net(self) -> tuple[VariationalNet, dict[str, Any] | None]:
+        """The net and what it was built with, callbacks left out that net_params no longer has."""
+        net, params = self.net_, self._net_params
+        if params and params.get("callbacks") and not self._callbacks():
+            net = net.without_callbacks()
+            params = {name: value for name, value in params.items() if is_kept(name)}
+        return net, params
+
+    def _callbacks(self) -> list[Any]:
+        """The user's callbacks of skorch."""
+        callbacks = self.net_params.get("callbacks") if isinstance(self.net_params, dict) else None
+        return callbacks if isinstance(callbacks, list) else []
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[list[Callable[[], None]]]:
+        """Put the attributes back as they were if what is inside raises an error.
+
+        The list that is given takes functions that put back what attributes hold. An interrupt
+        puts all back as long as training has not begun, and otherwise leaves a usable estimator,
+        trained so far.
+        """
+        before, undo = self.__dict__.copy(), list[Callable[[], None]]()
+        try:
+            yield undo
+        except BaseException as error:
+            began = self.__dict__.get("history_") is not before.get("history_")
+            if isinstance(error, Exception) or not began:
+                self.__dict__ = before
+                for step in undo:
+                    step()
+            raise
+
+    def _require_same_fit(self, processes: OneProcess, X: Any) -> None:
+        """Raise a ValueError on all processes if they do not all make the same fit."""
+        if processes.size == 1:
+            return
+        plain = (bool, int, float, str, type(None))
+        params = {k: v for k, v in self.get_params().items() if isinstance(v, plain)}
+        for name in ("checkpoint", "device", "random_state", "verbose"):
+            params.pop(name, None)
+        processes.require_same({"X": _fingerprint(X), "net_": hasattr(self, "net_"), **params})
+        if X.shape[0] < processes.size:
+            raise ValueError(
+                f"X must have a row for each of {processes.size} processes. "
+                f"Got n_samples={X.shape[0]}."
+            )
+
+    def _hash_parameters(self, processes: OneProcess) -> str:
+        """Hash of the parameters on which the course of a fit depends."""
+        if self.checkpoint is None:
+            return ""
+        params = self.get_params(deep=False)
+        if self.batch_size != "auto":  # the same fit, whatever the number of processes
+            params["batch_size"] = int(self.batch_size) * processes.size
+        if self._callbacks():
+            described = describe_callbacks(self._callbacks())
+            params["net_params"] = {**params["net_params"], "callbacks": described}
+        return joblib.hash(
+            {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
+        )
+
+    def _open_checkpoint(self, X: Any, params_hash: str, warm: bool) -> Checkpoint | None:
+        """The checkpoint of this fit, with these data and parameters."""
+        if self.checkpoint is None:
+            return None
+        state = self.net_.module_.state_dict() if warm else {}
+        fingerprint = fingerprint_of(
+            [params_hash, _fingerprint(X), *self._scaling]
+            + [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
+        )
+        return Checkpoint(self.checkpoint, fingerprint)
+
+    def _continue_training(self, parts: dict[str, Any]) -> None:
+        """Take over an objective that has changed; refuse other changes of a fitted state."""
+        for name, built in self._built.items():
+            now = parts.get(name, getattr(self, name))
+            if joblib.hash(now) == joblib.hash(built):
+                continue
+            if name != "objective":
+                raise ValueError(
+                    f"The '{name}' parameter of WiSEALETransformer must stay {built!r} while "
+                    f"training goes on from a fitted state. Got {now!r} instead: set it back, or "
+                    "call fit with warm_start=False."
+                )
+            divergence = now.build(self.n_features_in_, self.n_components)
+            self.net_.criterion_ = divergence.to(self.net_.device)
+            self._built = {**self._built, name: now}
+
+    def _start(
+        self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: OneProcess
+    ) -> bool:
+        """Scaling, network and its start from PCA; return whether X has missing entries."""
+        moments = column_moments(X, getattr(self, "feature_names_in_", None), processes)
+        likelihood = parts["likelihood"]
+        self._scaling = column_scaling(moments, likelihood.scale_modes(self.scale, X.shape[1]))
+        narrow = np.float32 if self._scaling.fits_float32 else np.float64
+        self._inverse_dtype = np.result_type(X.dtype, narrow)
+
+        def axes_and_seed() -> tuple[Any, int]:
+            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng)
+            return axes, int(rng.randint(np.iinfo(np.int32).max))
+
+        axes, seed = processes.from_first(axes_and_seed)
+        model = likelihood, parts["network"], self.precision
+        with private_torch_rng(seed, torch.device("cpu")):
+            module = build_module(moments, self._scaling, axes, self.n_components, *model)
+            divergence = parts["objective"].build(X.shape[1], self.n_components)
+        if not all(estimate.isfinite().all() for estimate in module.likelihood.buffers()):
+            dtype = str(weight_dtype(self.precision)).removeprefix("torch.")
+            raise ValueError(
+                f"X must have variances that {dtype} can hold as scale={self.scale!r} leaves "
+                "them. Got standard deviations up to "
+                f"{np.sqrt(moments.variance.max()):.1g}: rescale X."
+            )
+        batch = batch_size(self.batch_size, X.shape[0], processes.size)
+        rate = learning_rate(self.learning_rate, batch, X.shape[1], decays=True)
+        self.net_ = self._build_net(module, divergence, seed, rate)
+        fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
+        self._built = {**fixed, **parts}
+        self._net_params = self.net_params and dict(self.net_params)
+        self.n_components_ = self.n_components
+        self._n_axes = len(axes.variance)
+        self.n_samples_seen_ = 0
+        self.history_: list[dict[str, float]] = []
+        return moments.missing
+
+    def _build_net(
+        self, module: Any, divergence: torch.nn.Module, seed: int, rate: float
+    ) -> VariationalNet:
+        return build_net(
+            module,
+            divergence,
+            seed=seed,
+            lr=rate,
+            device=find_device(self.device, self.precision),
+            net_params=self.net_params,
+            patience=self.n_iter_no_change,
+            tol=self.tol,
+        )
+
+    def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
+        """Rows to train on and rows held out, or None."""
+        if not self.early_stopping:
+            return self._training_rows(X, missing).make_resident(), None
+        numbers = split_rows(X.shape[0], X.shape[1], self.validation_fraction, rng)
+        train, held_out = (self._training_rows(X, missing, part) for part in numbers)
+        return train.make_resident(), held_out.make_resident()
+
+    def _train(
+        self,
+        rows: Rows,
+        held_out: Rows | None,
+        *,
+        decays: bool,
+        extra_callbacks: Any = (),
+        resume: Callable[[VariationalNet], None] | None = None,
+    ) -> None:
+        """Train, and set the attributes of training even when interrupted.
+
+        ``fit`` lets the learning rate decay to zero; ``partial_fit`` trains for one epoch.
+        """
+        net, processes, n = self._ready_net(), current_processes(), len(rows)
+        if n < processes.size:
+            raise ValueError(
+                f"X must have a row to train on for each of {processes.size} processes. "
+                f"Got {n} of them."
+            )
+        net.batch_size = batch_size(self.batch_size, n, processes.size)
+        epochs = n_epochs(self.max_epochs, n, net.batch_size) if decays else 1
+        callbacks = dict(net.callbacks_)
+        if "schedule" in callbacks:
+            rate = self.learning_rate, net.batch_size, self.n_features_in_
+            callbacks["schedule"].learning_rate = learning_rate(*rate, decays=decays)
+            callbacks["schedule"].horizon_ = epochs * -(-n // net.batch_size) if decays else None
+        if "best_state" in callbacks:
+            callbacks["best_state"].patience = self.n_iter_no_change
+            callbacks["best_state"].tol = self.tol
+        before, n_before = net.callbacks_, len(net.history)
+        shows_bar = self.verbose and processes.is_first
+        bar = [("progress", ProgressBar(epochs))] if shows_bar else []
+        net.callbacks_ = [*bar, *before, *extra_callbacks]
+        self.__dict__.pop("aggregate_kl_bounds_", None)
+        try:
+            seen = self.n_samples_seen_
+            first_row = 0 if decays else seen - n
+            net.train(rows, held_out, epochs, n_samples=seen, first_row=first_row, resume=resume)
+        finally:
+            net.callbacks_ = before
+            new = net.epochs_since(n_before)
+            self.history_ = self.history_ + new
+            self.n_iter_ = len(new) if decays else len(self.history_)
+            self._set_outcome_attributes(callbacks.get("best_state") if decays else None)
+            self._set_noise_scale()
+
+    def _set_outcome_attributes(self, best_state: BestState | None) -> None:
+        """Set the attributes about the end of a fit; after ``partial_fit`` there are none."""
+        for name in ("best_epoch_", "start_losses_", "stop_reason_"):
+            self.__dict__.pop(name, None)
+        if best_state is not None and hasattr(best_state, "best_epoch_"):  # an epoch began
+            self.best_epoch_ = min(best_state.best_epoch_, self.n_iter_)
+            self.stop_reason_ = self.net_.stop_reason_
+            if best_state.start_:
+                self.start_losses_ = dict(best_state.start_)
+
+    def _warn_of_end(self) -> None:
+        """Warn if training was of no use or ended too early."""
+        if "start_losses_" in self.__dict__:
+            rows = [self.start_losses_, *self.history_[-self.n_iter_ :]]
+            losses = [row["valid_loss"] for row in rows]
+            warn_of_end(losses, self.best_epoch_, self)
+
+    def _set_noise_scale(self) -> None:
+        """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
+        self.__dict__.pop("noise_scale_", None)
+        noise = self.net_.module_.likelihood.noise_std()
+        if noise is None:
+            return
+        std = noise.numpy(force=True).astype(np.float64) * self._scaling.scale
+        modes = self._built["likelihood"].scale_modes(self._built["scale"], len(std))
+        by_column = noise.numel() > 1 or any(mode == "feature" for _, mode in modes)
+        self.noise_scale_ = std if by_column else float(std[0])
+
+    def _bound_aggregate(
+        self, mean: np.ndarray, log_var: np.ndarray, rng: np.random.RandomState, n_rows: int
+    ) -> None:
+        """Bounds on the divergence of the aggregate of all rows, the upper one of some of them."""
+        chosen = np.arange(len(mean))
+        if len(mean) > n_rows:
+            chosen = np.sort(rng.choice(len(mean), n_rows, replace=False))
+        self.aggregate_kl_bounds_ = AggregateKLBounds(
+            aggregate_kl(mean, log_var, method="moment"),
+            aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
+            len(chosen),
+        )
+
+    # rows -----------------------------------------------------------------------------------
+
+    def _validate_rows(self, X: Any, *, reset: bool) -> Any:
+        """X of a fit, checked: ndarray, memmap or CSR matrix of any real dtype."""
+        built = {} if reset else self._built
+        likelihood = built.get("likelihood") or resolve("likelihood", self.likelihood)
+        X, image_shape = image_rows(X, built.get("network") or self.network)
+        finite = "allow-nan" if likelihood.allow_nan else True
+        X = check_rows(self, X, reset=reset, finite=finite)
+        likelihood.check_support(X)
+        if reset:
+            self._image_shape = image_shape
+        return X
+
+    def _training_rows(self, X: Any, missing: bool, index: np.ndarray | None = None) -> Rows:
+        """Rows of a validated X, of which it is known whether entries are missing."""
+        device = torch.device(self._ready_net().device)
+        return Rows(X, self._scaling, self._dtype, device, index, missing=missing)
+
+    def _rows_in_use(self, X: Any, *, float64: bool = False) -> Rows:
+        """Rows of X; each chunk is checked for NaN and infinity when it is read.
+
+        With ``float64`` they are on the CPU if the net's device has no float64.
+        """
+        check_is_fitted(self)
+        device = torch.device(self._ready_net().device)
+        likelihood = self._built["likelihood"]
+        X, _ = image_rows(X, self._built["network"])
+        X = check_rows(self, X, reset=False, finite=False)
+        likelihood.check_support(X)
+        return Rows(
+            X,
+            self._scaling,
+            self._dtype,
+            torch.device("cpu") if float64 and device.type == "mps" else device,
+            unchecked=type(self).__name__,
+            allow_nan=likelihood.allow_nan,
+        )
+
+    def _encode(self, rows: Rows, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of rows; ``first`` is the number of the first one in X."""
+        found = posterior(self._ready_net().module_, rows)
+        if rows.missing and rows.unchecked:
+            refine(self.net_.module_, found, rows)
+        mean, log_var = (part.numpy(force=True) for part in found)
+        self._refuse_overflow("codes", mean + log_var, rows.X, first)
+        return mean, log_var
+
+    def _encode_training_rows(
+        self, X: Any, missing: bool, processes: OneProcess
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of the encoder's posteriors, for all rows of a fit."""
+
+        def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
+            return self._encode(self._training_rows(X, missing), first)
+
+        mean, log_var = processes.encode_rows(encode, X, self.net_.module_.fill)
+        return mean, log_var
+
+    def _refuse_overflow(self, what: str, results: np.ndarray, X: Any, first: int = 0) -> None:
+        """Raise a ValueError if a row of X has a result that is not finite.
+
+        ``first`` is the number of the first row here among all that the user gave.
+        """
+        lost = ~np.isfinite(results.reshape(len(results), -1)).all(axis=1)
+        if lost.any():
+            row = int(lost.argmax())
+            largest = np.nanmax(np.abs(dense(X[row : row + 1], None)), initial=0)
+            raise ValueError(
+                f"X must have values for which {what} stay finite in {results.dtype}. Got values "
+                f"up to {largest:.3g} in row {first + row}: leave it out, or rescale X."
+            )
+
+    def _decode(self, Z: np.ndarray, read: Callable[[Any, torch.Tensor], torch.Tensor]) -> Any:
+        """Rows in the units of X: ``read`` takes the likelihood and the decoder's output."""
+        net = self._ready_net()
+        X = np.empty((len(Z), self.n_features_in_), dtype=self._inverse_dtype)
+        step = chunk_length(self.n_features_in_)
+        with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(Z), step):
+                part = slice(start, start + step)
+                z = torch.from_numpy(np.array(Z[part], order="C")).to(net.device, self._dtype)
+                output = read(net.module_.likelihood, decode(net.module_, z))
+                X[part] = self._scaling.invert(output.numpy(force=True))
+                self._refuse_overflow("decoded rows", X[part], Z[part], start)
+        return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return weight_dtype(self._built["precision"])
+
+    def _ready_net(self) -> VariationalNet:
+        """The net, on the device that is asked for now: an estimator may have been moved.
+
+        Of GPUs without a number each thread has its own: the net stays on the one where it is.
+        """
+        device = find_device(self.device, self.precision)
+        if ":" in str(self.device) or torch.device(self.net_.device).type != device.type:
+            self.net_.to(device)
+        return self.net_
+
+
+def _fingerprint(X: Any) -> str:
+    """Hash of the shape, the dtype and some rows of X."""
+    some = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(int))
+    return fingerprint_of([f"{X.shape} {X.dtype}", dense(X[some])])
+
+
+def _page_of_class() -> str:
+    """Address of a class's page in the documentation that the package's metadata name, if any."""
+    with suppress(metadata.PackageNotFoundError):
+        for entry in metadata.metadata("sklearn-wiseale").get_all("Project-URL", []):
+            label, _, address = entry.partition(", ")
+            if label == "Documentation":
+                return address.rstrip("/") + "/generated/{estimator_module}.{estimator_name}.html"
+    return ""

@@ -1,0 +1,57 @@
+"""Shuffled batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._data.rows import Rows
+from .processes import ONE_PROCESS, OneProcess
+
+__all__ = [
+    "ShuffledBatches",
+]
+
+
+class ShuffledBatches:
+    """Iterable over ``(x, index)``, reshuffled at each pass.
+
+    Batch sizes differ by at most one row: no batch is too small for an aggregate, and no row is
+    left out. With several processes, ``index`` is that of the whole batch and ``x`` the local
+    share of it, which alone is read.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    batch_size : int
+        Largest batch, of all processes together. A batch has at least one row for each process.
+
+    generator : torch.Generator
+        On the CPU, so that the order of rows is the same on every device and process.
+
+    processes : OneProcess, default=ONE_PROCESS
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        generator: torch.Generator,
+        processes: OneProcess = ONE_PROCESS,
+    ) -> None:
+        self.rows, self.batch_size, self.generator = rows, batch_size, generator
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return min(-(-len(self.rows) // self.batch_size), len(self.rows) // self.processes.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.rows), generator=self.generator, device="cpu")
+        indices = on_host = order.to(self.rows.device).tensor_split(len(self))
+        if not self.rows.is_resident:  # rows are read on the CPU, without waiting for the device
+            on_host = order.tensor_split(len(self))
+        local = map(self.processes.local_rows, on_host)
+        yield from zip(self.rows.each(local), indices, strict=True)

@@ -1,0 +1,68 @@
+"""Warnings about the end of a fit."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = ["warn_of_collapse", "warn_of_end"]
+
+#: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
+_LATE_SHARE = 0.1
+
+
+def warn_of_end(losses: list[float], best_epoch: int, estimator: Any) -> None:
+    """Warn if training was of no use, or if it ended too early.
+
+    A number of epochs that the user has chosen is not questioned.
+
+    Parameters
+    ----------
+    losses : list of float
+        Of held-out rows: before training, and after each epoch.
+
+    best_epoch : int
+        0 if the start was given back.
+
+    estimator : WiSEALETransformer
+        Its parameters, ``stop_reason_`` and ``n_iter_`` are read.
+    """
+    n_iter = estimator.n_iter_
+    useless = best_epoch == 0 and min(losses) == losses[0]
+    if useless and n_iter >= estimator.n_iter_no_change:
+        warnings.warn(
+            "The start (PCA, with the default network) was given back: in "
+            f"{n_iter} epochs the loss of held-out rows did not fall below that of the "
+            "start. X may have no structure beyond it; or lower learning_rate, or the weight "
+            f"of objective={estimator.objective!r}.",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif estimator.max_epochs == "auto" and estimator.stop_reason_ == "max_epochs":
+        late = min(losses[: 1 + 3 * n_iter // 4]) - min(losses)
+        if late > max(estimator.tol, _LATE_SHARE * (losses[0] - min(losses))):
+            warnings.warn(
+                f"Training ended after {n_iter} epochs, as max_epochs='auto' has it, "
+                f"while the loss of held-out rows still fell, by {late:.2g} nats in the last "
+                f"quarter of them. Try max_epochs={2 * n_iter}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def warn_of_collapse(n_active: int, n_components: int, n_axes: int, objective: Any) -> None:
+    """Warn if components are not in use; X has variance in ``n_axes`` directions."""
+    if n_active == n_components:
+        return
+    if n_active < n_axes:
+        advice = f"Lower n_components, or the weight of objective={objective}, or train for longer."
+    else:
+        advice = f"X has variance for {n_axes} only: lower n_components."
+    warnings.warn(
+        f"Of {n_components} components only {n_active} are in use: the codes of the "
+        f"others hardly vary (variance below 0.01). {advice}",
+        UserWarning,
+        stacklevel=3,
+    )
