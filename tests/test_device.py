@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,10 +21,9 @@ from sklearn_wiseale._model.module import VariationalModule
 from sklearn_wiseale._training.net import VariationalNet
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian
 from sklearn_wiseale.networks import MLP, Conv
-from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE, _bank, log_mean_overlap
-from sklearn_wiseale.objectives._overlap import function as _overlap
-from sklearn_wiseale.objectives._overlap import gaussians as _sides
-from sklearn_wiseale.objectives._overlap import tiles as _tiles
+from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE, _bank
+from sklearn_wiseale.objectives._overlap import pairs, tiles
+from sklearn_wiseale.objectives._overlap.function import compute_log_mean_overlap
 
 DEVICES = [
     "cpu",
@@ -289,8 +289,8 @@ def steps_wait_for_nothing(monkeypatch):
                 return one_pass(self, Watched())
 
         monkeypatch.setattr(VariationalNet, "_training_pass", watched)
-        for module in (_bank, _overlap, _sides, _tiles):
-            monkeypatch.setattr(module, "can_look", lambda like: False)  # as on a GPU
+        for module in (_bank, pairs, tiles):
+            monkeypatch.setattr(module, "is_sync_free", lambda like: False)  # as on a GPU
         return passes
 
     return watch
@@ -308,18 +308,15 @@ WATCHED = {
 
 
 @each_device
-@pytest.mark.parametrize("plain", [True, False], ids=["formula", "tiles"])
+@pytest.mark.parametrize(("n", "batch_size"), [(178, 32), (1100, 200)], ids=["dense", "tiled"])
 @pytest.mark.parametrize("case", WATCHED)
-def test_a_step_waits_for_nothing(
-    device, case, plain, steps_wait_for_nothing, make_rows, monkeypatch
-):
-    if not plain:
-        monkeypatch.setattr(_overlap, "_PLAIN_NUMBERS", 0)
+def test_a_step_waits_for_nothing(device, case, n, batch_size, steps_wait_for_nothing, make_rows):
+    """Overlaps of 200 rows are computed in tiles."""
     passes = steps_wait_for_nothing(device)
-    params = {"batch_size": 32, **WATCHED[case]}
+    params = {"batch_size": batch_size, **WATCHED[case]}
     likelihood = params.get("likelihood", "gaussian")
     likelihood = LIKELIHOODS[likelihood]() if isinstance(likelihood, str) else likelihood
-    reducer(device=device, **params).fit(make_rows(likelihood, 178, 13))
+    reducer(device=device, **params).fit(make_rows(likelihood, n, 13))
     assert len(passes) == 3
     assert min(passes) >= 3
 
@@ -350,18 +347,15 @@ def test_what_waits_is_seen(steps_wait_for_nothing, monkeypatch):
 
 @each_device
 @pytest.mark.parametrize("log_var", [-0.5, -3.0])
-def test_overlaps_are_those_of_the_formula_in_double_precision(device, log_var, monkeypatch):
-    for module in (_overlap, _sides, _tiles):
-        monkeypatch.setattr(module, "can_look", lambda like: False)
-        if hasattr(module, "TILE_GPU"):
-            monkeypatch.setattr(module, "TILE_GPU", 2**14)
+def test_overlaps_are_those_of_the_formula_in_double_precision(device, log_var):
+    tiled = partial(compute_log_mean_overlap, path="tiled")
     generator = torch.Generator().manual_seed(0)
     mean, spread = torch.randn(2, 400, 8, generator=generator, dtype=torch.float64).unbind()
     numbers = mean, log_var + 0.5 * spread
     results = []
     for dtype, there, function in (
         (torch.float64, "cpu", formula),
-        (torch.float32, device, log_mean_overlap),
+        (torch.float32, device, tiled),
     ):
         given = [t.to(there, dtype, copy=True).requires_grad_() for t in numbers]
         rows = function(*given)

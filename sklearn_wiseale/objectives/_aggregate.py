@@ -34,7 +34,7 @@ from ._bank import PosteriorBank
 from ._base import NON_NEGATIVE, Batch, Objective, Posterior
 from ._drawn import drawn_overlap_and_gradient
 from ._gradient import with_gradient
-from ._overlap.function import log_mean_overlap, log_mean_overlap_with_constants, mean_row_overlap
+from ._overlap.function import compute_log_mean_overlap, log_mean_overlap
 from ._sliced import random_basis, sliced_kl, sliced_kl_and_gradient
 
 __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
@@ -280,7 +280,7 @@ class _Weights(NamedTuple):
     log_others: Tensor  # scalar; each other row of the batch
     log_known: Tensor  # (a,), each posterior of the bank
     present: Tensor  # scalar, the part of all N rows that is at hand
-    log_shares: Tensor  # (a,), what a row counts for in the sum of one in the bank, over that sum
+    log_column_weights: Tensor  # (a,), of a row in the sums of the bank's posteriors, over these
 
     @classmethod
     def of(cls, n: int, known: _Known, n_samples: int) -> _Weights:
@@ -314,17 +314,10 @@ def _wide_kl(
         return sliced_kl(z, basis, known.z, known.held), torch.zeros_like(z[:, 0])
     weights = _Weights.of(len(z), known, n_samples)
     if bound == "jensen":
-        negative_entropy, rows = mean_row_overlap(
-            *posterior,
-            weights.log_self,
-            weights.log_others,
-            known.mean,
-            known.log_var,
-            weights.log_known,
-            weights.log_shares,
-        )
-    elif bound == "renyi":
         rows = _wide_overlap(posterior, known, weights)
+        negative_entropy = rows.mean()
+    elif bound == "renyi":
+        rows = _wide_symmetric_overlap(posterior, known, weights)
         negative_entropy = torch.logsumexp(rows, dim=0) - math.log(len(rows))
     else:
         rows = _wide_density(z, posterior, known, weights)
@@ -344,6 +337,21 @@ def _wide_moment_kl(posterior: Posterior, known: _Known) -> Tensor:
 
 
 def _wide_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
+    """Log sums of overlaps: (n,); with the gradient of the sums of the bank's rows as well."""
+    rows = log_mean_overlap(*posterior, log_weights=weights.within(len(posterior.mean)))
+    if len(known.mean) == 0:
+        return rows
+    return compute_log_mean_overlap(
+        *posterior,
+        known.mean,
+        known.log_var,
+        weights.log_known,
+        start=rows,
+        log_column_weights=weights.log_column_weights,
+    )
+
+
+def _wide_symmetric_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
     """Log sums of overlaps: (n,); with a gradient for a sum that is symmetric in all pairs.
 
     A pair with the bank counts in it in both its roles.
@@ -352,7 +360,7 @@ def _wide_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Ten
     if len(known.mean) == 0:
         return rows
     mean, log_var = (part + weights.present * (part - part.detach()) for part in posterior)
-    return log_mean_overlap_with_constants(
+    return compute_log_mean_overlap(
         mean, log_var, known.mean, known.log_var, weights.log_known, start=rows
     )
 
@@ -363,18 +371,18 @@ def _wide_density(z: Tensor, posterior: Posterior, known: _Known, weights: _Weig
     rows = log_mean_overlap(z, points, *posterior, weights.within(len(z)))
     if len(known.mean) == 0:
         return rows
-    rows = log_mean_overlap_with_constants(
+    rows = compute_log_mean_overlap(
         z, points, known.mean, known.log_var, weights.log_known, start=rows
     )
     nothing = torch.full_like(weights.log_known, -math.inf)
-    return rows + log_mean_overlap_with_constants(
+    return rows + compute_log_mean_overlap(
         posterior.mean,
         posterior.log_var,
         known.z,
         known_points,
         nothing,
         start=torch.zeros_like(rows),
-        log_shares=weights.log_shares,
+        log_column_weights=weights.log_column_weights,
     )  # 0, but for its gradient
 
 

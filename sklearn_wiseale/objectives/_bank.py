@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._overlap.gaussians import can_look
+from ._overlap.gaussians import is_sync_free
 
 __all__ = ["PosteriorBank"]
 
@@ -65,7 +65,7 @@ class PosteriorBank(nn.Module):
         On a CPU only those that are held; elsewhere the selection would wait for the device.
         """
         held = self.rows >= 0
-        if not can_look(held):
+        if not is_sync_free(held):
             return self.lines, held.to(self.lines.dtype)
         chosen = held.nonzero()[:, 0]
         lines = self.lines if len(chosen) == self.capacity else self.lines.index_select(0, chosen)

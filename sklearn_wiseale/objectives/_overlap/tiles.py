@@ -1,176 +1,195 @@
-"""All pairs of Gaussians, in tiles that fit a cache."""
+"""Tiles: the pairs of some rows and columns, all of them or the significant ones."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .gaussians import (
-    SPARSE_SHARE,
-    Constants,
-    Gradient,
-    Side,
-    can_look,
-    few_may_matter,
-    log_constant,
-    log_zero,
-    negligible,
-    pull_pairs,
-    rows_of,
-    spans,
-)
+from .gaussians import DiagonalGaussians, is_sync_free, log_constant, spans
+from .pairs import find_significant_pairs
 
-__all__ = ["TILE", "TILE_GPU", "Tiles", "blocks_of", "row_blocks", "sum_over_tiles", "tile_size"]
+__all__ = ["Tile", "exp_", "iterate_tiles"]
 
-#: Pairs a tile, in float32: what two cores hold in their caches, and what keeps a GPU busy.
-TILE = 2**17
-TILE_GPU = 2**24
-#: Rows of a tile at least, where each tile adds to all its columns.
-_BLOCK_ROWS = 64
+#: Numbers in an array of a tile, in float32: what fits a cache, and what keeps a GPU busy.
+_TILE_CPU, _TILE_GPU = 2**18, 2**24
+#: Largest number of variances that are multiplied before a logarithm is taken.
+_FACTORS = 8
 
 
-class Tiles:
-    """Scratch memory for tiles of at most ``size`` pairs, and what is computed in it."""
+def exp_(exponent: Tensor) -> Tensor:
+    """Compute the exponential in place, with 0 for what is far below the rounding of 1.
 
-    def __init__(self, rows: Side, columns: Side, size: int) -> None:
-        self.scratch = rows.mean.new_empty(4, size)
-        self.factors = _factors_a_logarithm(rows.var, columns.var)
-        self.negligible = negligible(rows.mean)
-        self.log_zero = log_zero(rows.mean)
-
-    def matrix(self, number: int, n: int, m: int) -> Tensor:
-        """One of the four scratch matrices."""
-        return self.scratch[number, : n * m].view(n, m)
-
-    def exp_(self, exponent: Tensor) -> Tensor:
-        """Exponential in place; 0 where it would be far below the rounding of sums with 1.
-
-        Processors take their time over the denormal numbers that would else come out.
-        """
-        zero = math.exp(self.log_zero)
-        return torch.threshold_(exponent.clamp_(min=self.log_zero).exp_(), 1.001 * zero, 0.0)
-
-    def log_sum_exp_(self, terms: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Logarithms of sums of exponentials, and those of the largest terms.
-
-        The terms are overwritten by the ratios of their exponentials to the largest.
-        """
-        top = terms.amax(dim=dim).clamp_(min=torch.finfo(terms.dtype).min)
-        total = self.exp_(terms.sub_(top.unsqueeze(dim))).sum(dim=dim)
-        return total.log_().add_(top), top
-
-    def log_overlap(self, rows: Side, columns: Side) -> Tensor:
-        """Log O without its constant: (n, m), the first scratch matrix."""
-        n, n_components = rows.mean.shape
-        result, total, delta, product = (self.matrix(i, n, len(columns.mean)) for i in range(4))
-        result.zero_()
-        for k in range(n_components):
-            torch.add(rows.var_t[k, :, None], columns.var_t[k], out=total)
-            torch.sub(rows.mean_t[k, :, None], columns.mean_t[k], out=delta)
-            result.addcdiv_(delta.square_(), total)
-            place = k % self.factors
-            (product.mul_ if place else product.copy_)(total)
-            if place == self.factors - 1 or k == n_components - 1:
-                result.add_(product.log_())
-        return result.mul_(-0.5)
-
-    def pull(
-        self,
-        weight: Tensor,
-        rows: Side,
-        columns: Side,
-        to_rows: Gradient,
-        to_columns: Gradient | None = None,
-    ) -> None:
-        """Add ``weight`` (G, the first scratch matrix) times the derivatives of log O."""
-        if few_may_matter(rows.mean):
-            size = torch.abs(weight, out=self.matrix(1, *weight.shape))
-            pairs = ~(size <= self.negligible * float(size.amax()))
-            if int(pairs.count_nonzero()) <= SPARSE_SHARE * weight.numel():
-                i, j = pairs.nonzero().unbind(dim=1)
-                pull_pairs(i, j, weight[i, j], rows, columns, to_rows, to_columns)
-                return
-        _, total, delta, product = (self.matrix(i, *weight.shape) for i in range(4))
-        for k in range(rows.mean.shape[1]):
-            torch.add(rows.var_t[k, :, None], columns.var_t[k], out=total)
-            torch.sub(columns.mean_t[k], rows.mean_t[k, :, None], out=delta)
-            delta.div_(total)  # -d / t
-            torch.mul(weight, delta, out=product)
-            to_rows.by_mean[k] += product.sum(dim=1)
-            if to_columns:
-                to_columns.by_mean[k, to_columns.skip :] -= product[:, to_columns.skip :].sum(dim=0)
-            product.mul_(delta).sub_(torch.div(weight, total, out=delta)).mul_(0.5)
-            to_rows.by_var[k] += product.sum(dim=1)
-            if to_columns:
-                to_columns.by_var[k, to_columns.skip :] += product[:, to_columns.skip :].sum(dim=0)
-
-
-def _factors_a_logarithm(var: Tensor, other_var: Tensor) -> int:
-    """How many sums of two variances can be multiplied within the range of their dtype."""
-    if not can_look(var):
-        return 1
-    info = torch.finfo(var.dtype)
-    least = float(var.min()) + float(other_var.min())
-    most = float(var.max()) + float(other_var.max())
-    for factors in (8, 4, 2):
-        if info.tiny ** (1 / factors) < least and most < info.max ** (1 / factors):
-            return factors
-    return 1
-
-
-def tile_size(like: Tensor) -> int:
-    """Pairs in a tile of that dtype, on that device."""
-    size = TILE if can_look(like) else TILE_GPU
-    return size * 4 // like.element_size()
-
-
-def row_blocks(m: int, a: int, size: int) -> tuple[list[slice], int]:
-    """Ranges of rows that make a tile with all columns, and the size of the tiles."""
-    length = min(m, max(1, size // a))
-    return spans(m, length), length * a
-
-
-def blocks_of(
-    m: int, a: int, symmetric: bool, size: int
-) -> tuple[list[tuple[slice, slice, int]], int]:
-    """Rows and columns of the tiles, and their largest size.
-
-    In the symmetric case tiles begin at the diagonal, and of each the number of leading columns
-    is given that are rows of the tile too.
+    Subnormal numbers, which slow processors down, do not occur.
     """
-    n_rows = min(m, max(1, size // a, min(_BLOCK_ROWS, math.isqrt(size))))
-    n_columns = max(n_rows, size // n_rows)
-    blocks = []
-    for rows in spans(m, n_rows):
-        first = rows.start if symmetric else 0
-        for start in range(first, a, n_columns):
-            columns = slice(start, min(start + n_columns, a))
-            own = rows.stop - rows.start if symmetric and start == first else 0
-            blocks.append((rows, columns, own))
-    return blocks, n_rows * min(a, n_columns)
+    lowest = 2 * math.log(torch.finfo(exponent.dtype).eps)
+    return torch.threshold_(exponent.clamp_(min=lowest).exp_(), 1.001 * math.exp(lowest), 0.0)
 
 
-def sum_over_tiles(
-    rows: Side, constants: Constants, result: Tensor, gradient: Gradient | None
-) -> None:
-    """Add the overlaps of all pairs to ``result``, a logarithm, and their gradient."""
-    columns, log_weights, log_shares = constants
-    spans, size = row_blocks(len(rows.mean), len(columns.mean), tile_size(rows.mean))
-    tiles = Tiles(rows, columns, size)
-    for span in spans:
-        block = rows.part(span)
-        terms = tiles.log_overlap(block, columns).sub_(log_constant(rows.mean))
-        shares = None
-        if log_shares is not None and gradient:
-            shares = torch.add(terms, log_shares, out=tiles.matrix(1, *terms.shape))
-            tiles.exp_(shares.clamp_(max=0.0))
-        terms.add_(rows_of(log_weights, span))
-        sums, top = tiles.log_sum_exp_(terms, dim=1)
-        result[span] = torch.logaddexp(result[span], sums)
-        if gradient:
-            weight = terms.mul_(top.sub_(result[span]).exp_()[:, None])
-            if shares is not None:
-                weight.add_(shares)
-            tiles.pull(weight, block, columns, gradient.part(span))
+class Tile:
+    """Log overlaps of the pairs of n rows and m columns.
+
+    Values of pairs have shape (..., n, m), or (..., n_pairs) if an index gives the pairs. A side
+    is 0 for the rows and 1 for the columns.
+
+    Parameters
+    ----------
+    rows, columns : DiagonalGaussians
+        If they are the same object, a tile off the diagonal has the role of its transpose too.
+
+    spans : (slice, slice)
+        The rows and columns of the tile.
+
+    factors : int
+        Number of variances whose product the dtype can hold.
+
+    index : (i, j) or None
+        The pairs, as two integer tensors of shape (n_pairs,). None stands for all pairs.
+
+    scratch : Tensor of shape (3, numbers)
+        Memory for all pairs, which a later tile may overwrite.
+    """
+
+    def __init__(
+        self,
+        rows: DiagonalGaussians,
+        columns: DiagonalGaussians,
+        spans: tuple[slice, slice],
+        factors: int,
+        index: tuple[Tensor, Tensor] | None,
+        scratch: Tensor,
+    ) -> None:
+        self.spans, self.index = spans, index
+        self.roles = (0, 1) if rows is columns and spans[1].start >= spans[0].stop else (0,)
+        rows, columns = self.sides = rows.part(spans[0]), columns.part(spans[1])
+        shape = [len(rows.mean), *((len(rows), len(columns)) if index is None else index[0].shape)]
+        if index is not None:
+            scratch = scratch.new_empty(3, math.prod(shape))
+        self.total, self.slope, self.spare = scratch[:, : math.prod(shape)].view(3, *shape)
+        torch.add(self.expand(rows.var, 0), self.expand(columns.var, 1), out=self.total)
+        torch.sub(self.expand(columns.mean, 1), self.expand(rows.mean, 0), out=self.spare)
+        torch.div(self.spare, self.total, out=self.slope)
+        exponent = self.spare.mul_(self.slope).sum(dim=0)
+        for part in self.total.split(factors):
+            exponent += part.prod(dim=0).log_()
+        self.log_overlap = exponent.mul_(-0.5).sub_(log_constant(rows.mean.T))
+
+    def expand(self, values: Tensor, side: int) -> Tensor:
+        """Return values of pairs from those of the Gaussians on one side, (..., n)."""
+        if self.index is None:
+            return values.unsqueeze(-1 - side)
+        return values.gather(-1, self.index[side].expand(*values.shape[:-1], -1))
+
+    def weighted(self, log_weights: Tensor, side: int) -> Tensor:
+        """Return log overlaps plus log-weights, (M, A), for the sums of one side."""
+        matrix = self._view(log_weights, side)
+        return self.log_overlap + (matrix if self.index is None else matrix[self.index])
+
+    def add_to(self, log_weights: Tensor, values: Tensor, side: int) -> None:
+        """Add values of pairs to the gradient by log-weights, (A,) or (M, A)."""
+        if log_weights.dim() == 1:
+            log_weights[self.spans[1 - side]] += self.sum(values, 1 - side)
+        elif self.index is None:
+            self._view(log_weights, side).add_(values)
+        else:
+            self._view(log_weights, side).index_put_(self.index, values, accumulate=True)
+
+    def _view(self, matrix: Tensor, side: int) -> Tensor:
+        part = matrix[self.spans[side], self.spans[1 - side]]
+        return part.T if side else part
+
+    def sum(self, values: Tensor, side: int) -> Tensor:
+        """Sum values over the pairs of each Gaussian on one side."""
+        if self.index is None:
+            return values.sum(dim=-1 - side)
+        sums = values.new_zeros(*values.shape[:-1], len(self.sides[side]))
+        return sums.scatter_add_(-1, self.index[side].expand_as(values), values)
+
+    def log_add_exp(self, start: Tensor, terms: Tensor, side: int) -> Tensor:
+        """Return ``log(exp(start) + sum exp(terms))`` for each Gaussian on one side."""
+        if self.index is None:
+            top = torch.maximum(start, terms.amax(dim=-1 - side))
+        else:
+            top = start.scatter_reduce(0, self.index[side], terms, "amax")
+        top.clamp_(min=torch.finfo(terms.dtype).min)
+        ratios = exp_(terms - self.expand(top, side))
+        return exp_(start - top).add_(self.sum(ratios, side)).log_().add_(top)
+
+    def accumulate_gradient(self, weight: Tensor) -> None:
+        """Add the derivatives of log overlaps, times a weight, to the gradients of both sides.
+
+        With d the difference of means, column less row, and t the sum of variances, they are
+        d / t and (d^2 / t^2 - 1 / t) / 2 for the row. The tile is overwritten.
+        """
+        by_mean = torch.mul(self.slope, weight, out=self.spare)
+        by_var = self.slope.mul_(by_mean).sub_(torch.div(weight, self.total, out=self.total))
+        k = len(by_mean)
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            gradient = self.sides[side].gradient
+            if gradient is not None:
+                gradient[:k].add_(self.sum(by_mean, side), alpha=sign)
+                gradient[k:].add_(self.sum(by_var, side), alpha=0.5)
+
+
+def iterate_tiles(
+    rows: DiagonalGaussians,
+    columns: DiagonalGaussians,
+    weights: Tensor,
+    lower: Tensor | None,
+    sparse_share: float,
+    column_weights: Tensor | None = None,
+    whole_rows: bool = False,
+) -> Iterator[Tile]:
+    """Yield tiles that cover all pairs of M rows and A columns.
+
+    ``weights``, (M, A), are log-weights. A pair is left out if it is negligible beside a lower
+    bound of the row's sum, ``lower``, (M,), and if its overlap times the exponential of
+    ``column_weights``, (A,), is negligible beside 1. No pair is left out of a tile where more than
+    ``sparse_share`` of them would remain. With ``whole_rows`` each tile has all columns.
+    """
+    k, symmetric = len(rows.mean), rows is columns
+    numbers = _TILE_CPU if rows.table.device.type == "cpu" else _TILE_GPU
+    numbers = 4 * numbers // rows.table.element_size()
+    factors, search = _factors(rows, columns), lower is not None and sparse_share > 0
+    if lower is not None:
+        lower = lower.clamp(min=torch.finfo(lower.dtype).min)  # less -inf, it is not NaN
+    size = numbers if search else max(1, numbers // k)
+    most = min(k * len(rows) * len(columns), max(numbers, k * len(columns)))
+    scratch = rows.table.new_empty(3, most)
+    for span, others in _ranges(rows, columns, size, whole_rows):
+        met, index = columns.part(others), None
+        if search and lower is not None:
+            reference = lower[span, None] - weights[span, others]
+            if symmetric:
+                reference = reference.minimum(lower[others] - weights[others, span].T)
+            if column_weights is not None:
+                reference = reference.minimum(-column_weights[others])
+            index = find_significant_pairs(rows.part(span), met, reference, sparse_share)
+            search = index is not None  # what fails once is not tried again
+        length = max(1, numbers // (k * len(met))) if index is None else len(rows)
+        for strip in spans(span.start, span.stop, length):
+            yield Tile(rows, columns, (strip, others), factors, index, scratch)
+
+
+def _ranges(
+    rows: DiagonalGaussians, columns: DiagonalGaussians, size: int, whole_rows: bool
+) -> Iterator[tuple[slice, slice]]:
+    """Split all pairs into rectangles of ``size``, or into squares if the columns are the rows."""
+    a, side, symmetric = len(columns), math.isqrt(size), rows is columns
+    n_rows = side if symmetric else max(1 if whole_rows else side, size // a)
+    n_columns = a if whole_rows else side if symmetric else max(1, size // n_rows)
+    for span in spans(0, len(rows), n_rows):
+        for others in spans(span.start if symmetric else 0, a, n_columns):
+            yield span, others
+
+
+def _factors(rows: DiagonalGaussians, columns: DiagonalGaussians) -> int:
+    """Return how many sums of variances have products within the range of their dtype."""
+    if not is_sync_free(rows.table):
+        return 1
+    sums = (f(rows.var) + f(columns.var) for f in (torch.amin, torch.amax))
+    extent = max(1.0, *(abs(float(total.log())) for total in sums))
+    most = -math.log(torch.finfo(rows.table.dtype).tiny)
+    return max(1, min(_FACTORS, int(most / extent)))
