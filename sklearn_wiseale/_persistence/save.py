@@ -193,7 +193,7 @@ def _is_noise(value: Any) -> bool:
     return type(value) is float or (isinstance(value, np.ndarray) and value.dtype == np.float64)
 
 
-#: What attributes may be. Those after the first six may be missing.
+#: What attributes may be. Those after the first seven may be missing.
 _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("n_features_in_", "n_components_", "n_samples_seen_"), _is_count),
     **dict.fromkeys(("n_iter_", "_n_axes"), _is_count),
@@ -211,7 +211,7 @@ _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     ),
     "_sklearn_output_config": _is_dict_of(str),
 }
-_ALWAYS = tuple(_ATTRIBUTES)[:6]
+_ALWAYS = tuple(_ATTRIBUTES)[:7]
 
 
 def _decoded_attributes(encoded: dict[str, Any]) -> dict[str, Any]:
