@@ -1,0 +1,362 @@
+"""Columns of pandas and polars dataframes as numbers or values, and back in their own dtypes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Field", "FrameLibrary", "PandasLibrary", "PolarsLibrary", "library_of"]
+
+
+#: A day in units of numpy's dates.
+_DAYS = {"D": 1, "s": 86400, "ms": 86400 * 10**3, "us": 86400 * 10**6, "ns": 86400 * 10**9}
+
+
+class Field(NamedTuple):
+    """What a column of a dataframe holds."""
+
+    kind: str  # "number", "date", "boolean", "category", or "other", which no model takes
+    dtype: Any  # of the library
+    declared: list[Any] | None = None  # categories that the dtype names, in their order
+
+
+class FrameLibrary:
+    """What this package does with dataframes of one library."""
+
+    name: str
+    _float64: str
+
+    def field(self, column: Any) -> Field:
+        """Describe a column."""
+        raise NotImplementedError
+
+    def column(self, X: Any, number: int) -> Any:
+        """The column with a number."""
+        raise NotImplementedError
+
+    def numbers(self, column: Any) -> np.ndarray:
+        """A column of numbers, dates or booleans as float64; NaN where an entry is missing.
+
+        Dates and durations count in the unit of their dtype.
+        """
+        raise NotImplementedError
+
+    def values(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Entries of a column as Python objects, and whether each is missing."""
+        raise NotImplementedError
+
+    def from_numbers(self, numbers: np.ndarray, dtype: Any) -> Any:
+        """A column of a dtype from numbers, which may be NaN only where the dtype has nulls."""
+        raise NotImplementedError
+
+    def from_values(self, values: np.ndarray, dtype: Any) -> Any:
+        """A column of a dtype from Python objects; None is a missing entry."""
+        raise NotImplementedError
+
+    def frame(self, names: Sequence[Any], columns: Sequence[Any], index: Any = None) -> Any:
+        """A dataframe of columns that the two methods above have made."""
+        raise NotImplementedError
+
+    def fill(self, X: Any, filled: Any) -> Any:
+        """X with its missing entries taken from ``filled``, a dataframe of as many rows."""
+        raise NotImplementedError
+
+    def date_step(self, dtype: Any, dates: np.ndarray) -> float:
+        """The largest step, up to a day, of which all differences of dates are multiples."""
+        day = self.day(dtype)
+        steps = (dates - dates.min(initial=np.inf)).astype(np.int64)
+        return float(np.gcd.reduce(steps, initial=day))
+
+    def day(self, dtype: Any) -> int:
+        """A day in the unit of a dtype of dates."""
+        raise NotImplementedError
+
+    @property
+    def float64(self) -> Any:
+        """The dtype of probabilities."""
+        return self.dtype(self._float64)
+
+    def describe(self, dtype: Any) -> Any:
+        """A dtype as a text, or as a list ``[name, parameters]``, which JSON can hold."""
+        raise NotImplementedError
+
+    def dtype(self, description: Any) -> Any:
+        """The dtype of a description; ValueError or TypeError if there is none."""
+        raise NotImplementedError
+
+
+def library_of(X: Any) -> FrameLibrary | None:
+    """The library of a dataframe, or None for what is no dataframe of pandas or polars."""
+    for library in (PandasLibrary(), PolarsLibrary()):
+        module = sys.modules.get(library.name)  # where X is such a frame, it has been imported
+        if module is not None and isinstance(X, module.DataFrame):
+            return library
+    return None
+
+
+class PandasLibrary(FrameLibrary):
+    """Dataframes of pandas."""
+
+    name = "pandas"
+    _float64 = "float64"
+
+    def field(self, column: Any) -> Field:
+        import pandas as pd
+
+        dtype, types = column.dtype, pd.api.types
+        if isinstance(dtype, pd.CategoricalDtype):
+            return Field("category", dtype, dtype.categories.astype(object).tolist())
+        if types.is_object_dtype(dtype):
+            return Field(_kind_of_objects(column), dtype)
+        if types.is_bool_dtype(dtype):
+            return Field("boolean", dtype)
+        if _date_code(dtype):
+            return Field("date", dtype)
+        if types.is_string_dtype(dtype):
+            return Field("category", dtype)
+        number = types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
+        return Field("number" if number else "other", dtype)
+
+    def column(self, X: Any, number: int) -> Any:
+        return X.iloc[:, number]
+
+    def numbers(self, column: Any) -> np.ndarray:
+        code = _date_code(column.dtype)
+        if not code:
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        missing = column.isna().to_numpy()
+        dates = column.astype(code) if code[0] == "m" else _as_utc(column).astype(code)
+        return np.where(missing, np.nan, dates.to_numpy().view(np.int64).astype(np.float64))
+
+    def values(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+        return column.astype(object).to_numpy(), column.isna().to_numpy()
+
+    def from_numbers(self, numbers: np.ndarray, dtype: Any) -> Any:
+        import pandas as pd
+
+        missing, code = np.isnan(numbers), _date_code(dtype)
+        known = np.where(missing, 0, numbers)
+        if code:
+            column = pd.Series(_whole_numbers(known, np.dtype(np.int64)).view(code)).mask(missing)
+            zone = _zone_of(dtype)
+            if zone is not None:
+                column = column.dt.tz_localize("UTC").dt.tz_convert(zone)
+        elif pd.api.types.is_bool_dtype(dtype):
+            column = pd.Series(known >= 0.5)
+        elif pd.api.types.is_integer_dtype(dtype):
+            bits = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+            column = pd.Series(_whole_numbers(known, bits))
+        else:
+            return pd.Series(numbers).mask(missing).astype(dtype)
+        if missing.any() and not code:
+            column = column.astype(object).mask(missing, pd.NA)
+        return column.astype(dtype)
+
+    def from_values(self, values: np.ndarray, dtype: Any) -> Any:
+        import pandas as pd
+
+        return pd.Series(values, dtype=object).astype(dtype)
+
+    def frame(self, names: Sequence[Any], columns: Sequence[Any], index: Any = None) -> Any:
+        import pandas as pd
+
+        frame = pd.concat(list(columns), axis=1)
+        frame.columns = names if isinstance(names, pd.Index) else pd.Index(list(names))
+        if index is not None:
+            frame.index = index
+        return frame
+
+    def fill(self, X: Any, filled: Any) -> Any:
+        result = X.copy()
+        for number in range(X.shape[1]):
+            column = X.iloc[:, number]
+            missing = column.isna().to_numpy()
+            if missing.any():
+                new = filled.iloc[:, number].astype(column.dtype)
+                new.index = column.index
+                result.isetitem(number, column.where(~missing, new))
+        return result
+
+    def day(self, dtype: Any) -> int:
+        return _DAYS[_date_code(dtype)[3:-1]]
+
+    def describe(self, dtype: Any) -> Any:
+        import pandas as pd
+
+        if isinstance(dtype, pd.CategoricalDtype):
+            categories = dtype.categories
+            inner = self.describe(categories.dtype)
+            return ["category", [dtype.ordered, inner, categories.astype(object).tolist()]]
+        if isinstance(dtype, pd.StringDtype):
+            return "str" if dtype.na_value is not pd.NA else f"string[{dtype.storage}]"
+        arrow = isinstance(dtype, pd.ArrowDtype)
+        return ["arrow", [str(dtype.pyarrow_dtype)]] if arrow else str(dtype)
+
+    def dtype(self, description: Any) -> Any:
+        import pandas as pd
+
+        if isinstance(description, str):
+            return pd.api.types.pandas_dtype(description)
+        if description[0] == "arrow":
+            (name,) = description[1]
+            if name not in ("string", "large_string"):  # pandas reads these as dtypes of its own
+                return pd.ArrowDtype.construct_from_string(f"{name}[pyarrow]")
+            import pyarrow
+
+            return pd.ArrowDtype(getattr(pyarrow, name)())
+        _, (ordered, inner, categories) = description
+        index = pd.Index(pd.Series(categories, dtype=object).astype(self.dtype(inner)))
+        return pd.CategoricalDtype(index, ordered=ordered)
+
+
+class PolarsLibrary(FrameLibrary):
+    """Dataframes of polars."""
+
+    name = "polars"
+    _float64 = "Float64"
+
+    def field(self, column: Any) -> Field:
+        import polars as pl
+
+        dtype = column.dtype
+        if isinstance(dtype, pl.Enum):
+            return Field("category", dtype, dtype.categories.to_list())
+        if isinstance(dtype, pl.String | pl.Categorical):
+            return Field("category", dtype)
+        if isinstance(dtype, pl.Boolean):
+            return Field("boolean", dtype)
+        if dtype.is_temporal():
+            return Field("date", dtype)
+        return Field("number" if dtype.is_numeric() else "other", dtype)
+
+    def column(self, X: Any, number: int) -> Any:
+        return X.to_series(number)
+
+    def numbers(self, column: Any) -> np.ndarray:
+        import polars as pl
+
+        if column.dtype.is_temporal():
+            column = column.to_physical()
+        return column.cast(pl.Float64).to_numpy().astype(np.float64)
+
+    def values(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+        missing = column.is_null()
+        if column.dtype.is_float():
+            missing = missing | column.is_nan().fill_null(False)
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_list()
+        return values, missing.to_numpy()
+
+    def from_numbers(self, numbers: np.ndarray, dtype: Any) -> Any:
+        import polars as pl
+
+        column = pl.Series(numbers, dtype=pl.Float64, nan_to_null=True)
+        if dtype == pl.Boolean:
+            return column >= 0.5
+        if not (dtype.is_temporal() or dtype.is_integer()):
+            return column.cast(dtype)
+        physical = pl.Series([], dtype=dtype).to_physical().dtype
+        bits = np.dtype(str(physical).lower())
+        whole = pl.Series(_whole_numbers(np.nan_to_num(numbers), bits)).cast(dtype)
+        return whole.zip_with(column.is_not_null(), pl.Series([None], dtype=dtype))
+
+    def from_values(self, values: np.ndarray, dtype: Any) -> Any:
+        import polars as pl
+
+        texts = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+        return pl.Series(values.tolist(), dtype=pl.String if texts else dtype).cast(dtype)
+
+    def frame(self, names: Sequence[Any], columns: Sequence[Any], index: Any = None) -> Any:
+        import polars as pl
+
+        return pl.DataFrame(dict(zip(names, columns, strict=True)))
+
+    def fill(self, X: Any, filled: Any) -> Any:
+        columns = []
+        for old in X.iter_columns():
+            missing = old.is_null()
+            if old.dtype.is_float():
+                missing = missing | old.is_nan().fill_null(False)
+            new = filled[old.name].cast(old.dtype) if missing.any() else old
+            columns.append(old.zip_with(~missing, new))
+        return X.with_columns(columns)
+
+    def day(self, dtype: Any) -> int:
+        return _DAYS[getattr(dtype, "time_unit", "D" if str(dtype) == "Date" else "ns")]
+
+    def describe(self, dtype: Any) -> Any:
+        parameters = {
+            "Datetime": ("time_unit", "time_zone"),
+            "Duration": ("time_unit",),
+            "Decimal": ("precision", "scale"),
+            "Enum": ("categories",),
+        }
+        name = type(dtype).__name__
+        if name not in parameters:
+            return name
+        values = [getattr(dtype, parameter) for parameter in parameters[name]]
+        return [name, [v if isinstance(v, int | str | None) else v.to_list() for v in values]]
+
+    def dtype(self, description: Any) -> Any:
+        import polars as pl
+
+        name, parameters = (description, []) if isinstance(description, str) else description
+        if name not in _POLARS_DTYPES:
+            raise ValueError(f"polars has no dtype {name!r} that is used here")
+        return getattr(pl, name)(*parameters)
+
+
+_POLARS_DTYPES = {
+    *("Boolean", "String", "Categorical", "Enum", "Date", "Datetime", "Duration", "Time"),
+    *("Decimal", "Float32", "Float64"),
+    *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+}
+
+
+def _date_code(dtype: Any) -> str:
+    """numpy's code of a dtype of dates or durations of pandas, such as "M8[us]"; "" of others."""
+    import pandas as pd
+
+    kind = getattr(dtype, "kind", "")
+    if isinstance(dtype, pd.ArrowDtype):
+        text = str(dtype)  # such as "timestamp[us, tz=UTC][pyarrow]"
+        if kind not in "mM" or not text.startswith(("timestamp", "duration")):
+            return ""
+        return f"{kind}8[{text.partition('[')[2].partition(']')[0].partition(',')[0]}]"
+    return f"{kind}8[{np.datetime_data(dtype.base)[0]}]" if kind and kind in "mM" else ""
+
+
+def _zone_of(dtype: Any) -> Any:
+    """Time zone of a dtype of dates, or None."""
+    return getattr(dtype, "tz", None) or getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None)
+
+
+def _as_utc(column: Any) -> Any:
+    """Dates in UTC, without a time zone."""
+    if _zone_of(column.dtype) is None:
+        return column
+    return column.dt.tz_convert("UTC").dt.tz_localize(None)
+
+
+def _whole_numbers(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers rounded to the nearest integer that a dtype holds."""
+    limits = np.iinfo(dtype)
+    top = float(limits.max)
+    if int(top) > limits.max:
+        top = float(np.nextafter(top, 0))
+    return np.rint(numbers).clip(float(limits.min), top).astype(dtype)
+
+
+def _kind_of_objects(column: Any) -> str:
+    """Kind of a column of Python objects."""
+    import pandas as pd
+
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred in ("integer", "floating", "mixed-integer-float"):
+        return "number"
+    simple = (str, bool, int, float, np.bool_, np.number)
+    known = column[column.notna()]
+    return "category" if all(isinstance(value, simple) for value in known) else "other"
