@@ -25,7 +25,14 @@ from ..likelihoods import Observation
 from ..likelihoods._gaussian import GaussianNoise
 from ..networks import SkipMLP
 
-__all__ = ["ShortRows", "log_evidence", "posterior_mode", "proposal_noise", "search_arrays"]
+__all__ = [
+    "ShortRows",
+    "log_evidence",
+    "posterior_mode",
+    "proposal_noise",
+    "search_arrays",
+    "weighted_codes",
+]
 
 _ROUNDING = 1e-14  # of sums in float64, relative to their size
 _N_STEPS = 3  # Gauss-Newton
@@ -56,6 +63,33 @@ def log_evidence(
 ) -> tuple[Tensor, Tensor]:
     """Importance-weighted bound on log p(x) of each row, and its effective sample size.
 
+    Takes the arguments of :func:`weighted_codes`.
+
+    Returns
+    -------
+    log_evidence : Tensor of shape (n,)
+        Nats, in scaled units.
+
+    effective : Tensor of shape (n,)
+        (sum w)^2 / sum w^2, between 1 and S.
+    """
+    _, log_weight = weighted_codes(decoder, likelihood, x, start, noise, observed)
+    log_sum = torch.logsumexp(log_weight, dim=1)
+    effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
+    return log_sum - math.log(len(noise)), effective
+
+
+@torch.no_grad()
+def weighted_codes(
+    decoder: nn.Module,
+    likelihood: Observation,
+    x: Tensor,
+    start: Tensor,
+    noise: Tensor,
+    observed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Codes of each row with importance weights, which together stand for p(z|x).
+
     Parameters
     ----------
     decoder, likelihood : torch modules, in evaluation mode
@@ -67,18 +101,19 @@ def log_evidence(
         Posterior means.
 
     noise : Tensor of shape (S, K)
-        From :func:`proposal_noise`; shared by all rows, so that no row depends on another.
+        Standard normal, as :func:`proposal_noise` gives it; shared by all rows, so that no row
+        depends on another.
 
     observed : Tensor of bool, of the shape of x, default=None
-        The entries whose evidence it is; by default all.
+        Entries that are observed; by default all.
 
     Returns
     -------
-    log_evidence : Tensor of shape (n,)
-        Nats, in scaled units.
+    z : Tensor of shape (n, S, K)
+        float64.
 
-    effective : Tensor of shape (n,)
-        (sum w)^2 / sum w^2, between 1 and S.
+    log_weight : Tensor of shape (n, S)
+        log p(x, z) - log r(z) in nats, with r the density from which z was drawn.
     """
     target = _Target(decoder, likelihood, x, observed)
     mode, precision = target.mode(start)
@@ -103,10 +138,7 @@ def log_evidence(
 
     at_once = max(1, chunk_length(x.shape[1]) // n)  # draws; one of wide rows: x is not copied
     log_likelihood = [target.log_likelihood(part) for part in z.to(x.dtype).split(at_once, dim=1)]
-    log_weight = torch.cat(log_likelihood, dim=1).double() + log_prior - log_proposal
-    log_sum = torch.logsumexp(log_weight, dim=1)
-    effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
-    return log_sum - math.log(n_draws), effective
+    return z, torch.cat(log_likelihood, dim=1).double() + log_prior - log_proposal
 
 
 def search_arrays(n_components: int, n_draws: int = 1) -> int:
