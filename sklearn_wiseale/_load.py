@@ -6,7 +6,6 @@ import os
 
 import torch
 
-from ._persistence.restore import restore
 from ._persistence.save import read
 from ._training.parameters import find_device
 from ._transformer import WiSEALETransformer
@@ -74,4 +73,4 @@ def load(
     """
     find_device(device, "float32")
     parts = {"objective": objective, "likelihood": likelihood, "network": network}
-    return read(path, parts, lambda stored: restore(stored, WiSEALETransformer, device))
+    return read(path, WiSEALETransformer, device, parts)

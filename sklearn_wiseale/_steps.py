@@ -27,7 +27,6 @@ from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
 from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
 from ._persistence.checkpoint import Checkpoint, fingerprint_of
-from ._persistence.save import Stored
 from ._training.callbacks import (
     BestState,
     ProgressBar,
@@ -39,7 +38,7 @@ from ._training.callbacks import (
 from ._training.group import current_processes
 from ._training.net import VariationalNet, build_net
 from ._training.outcome import warn_of_end
-from ._training.parameters import check_parameters, find_device, resolve
+from ._training.parameters import find_device, resolve
 from ._training.plan import batch_size, learning_rate, n_epochs, split_rows
 from ._training.processes import OneProcess
 from .diagnostics import AggregateKLBounds, aggregate_kl
@@ -48,13 +47,6 @@ from .networks import Network
 from .objectives import Objective
 
 __all__ = ["EstimatorSteps"]
-
-#: Fitted attributes that files hold besides the state of the net.
-_STORED = (
-    *("n_features_in_", "n_components_", "n_samples_seen_", "n_iter_", "_n_axes", "_image_shape"),
-    *("best_epoch_", "start_losses_", "stop_reason_", "noise_scale_", "aggregate_kl_bounds_"),
-    "_sklearn_output_config",
-)
 
 
 class EstimatorSteps(BaseEstimator):
@@ -135,35 +127,6 @@ class EstimatorSteps(BaseEstimator):
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
-
-    def _take_apart(self) -> Stored:
-        """Parameters, attributes and state of the fitted estimator, for a file.
-
-        Raises
-        ------
-        ValueError
-            If it is a subclass, or a parameter is not allowed.
-        """
-        name = type(self).__name__
-        if type(self).__module__.split(".")[0] != __name__.split(".")[0]:
-            raise ValueError(
-                f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
-            )
-        check_parameters(self)
-        net, net_params = self._stored_net()
-        parameters = self.get_params(deep=False)
-        if isinstance(parameters["device"], torch.device):
-            parameters["device"] = str(parameters["device"])
-        attributes = {key: vars(self)[key] for key in _STORED if key in vars(self)}
-        attributes["_inverse_dtype"] = np.dtype(self._inverse_dtype).str
-        if "feature_names_in_" in vars(self):
-            attributes["feature_names_in_"] = list(map(str, self.feature_names_in_))
-        state = {k: v for k, v in net.state_dict().items() if k not in ("optimizer", "rates")}
-        state["divergence"] = copy.deepcopy(net.criterion_).state_dict()  # without a bank
-        scaling = {k: torch.from_numpy(np.array(v)) for k, v in self._scaling._asdict().items()}
-        built = {**self._built, "net_params": net_params}
-        state["scaling"] = scaling
-        return Stored(name, parameters, built, attributes, state)
 
     # fitting ------------------------------------------------------------------------------
 

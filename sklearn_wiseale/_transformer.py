@@ -676,7 +676,7 @@ class WiSEALETransformer(
         True
         """
         check_is_fitted(self)
-        write(path, self._take_apart())
+        write(path, self)
 
     def export_onnx(self, path: str | os.PathLike[str], part: str = "encoder") -> None:
         """Write the encoder or the decoder as an ONNX file, for use without Python or torch.

@@ -14,7 +14,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
-from .state import copied, require_numbers_like, require_tensors_like
+from .state import check_like, copied
 
 __all__ = [
     "BestLosses",
@@ -95,7 +95,7 @@ class Schedule(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
-        require_numbers_like(state, self.state_dict())
+        check_like(state, self.state_dict(), "schedule")
         self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
@@ -215,15 +215,14 @@ class BestState(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
         own = self.state_dict()
-        best, own_best = state.get("best", {}), own.pop("best", {})
-        numbers = {name: value for name, value in state.items() if name != "best"}
-        require_numbers_like(numbers, own)
-        require_tensors_like(best, own_best, "best state", finite=True)
-        for name, value in numbers.items():
-            setattr(self, f"{name}_", value)
-        if own_best:
-            devices = {k: v.device for k, v in own_best.items() if isinstance(v, torch.Tensor)}
-            self.state_ = {k: v.to(devices[k]) if k in devices else v for k, v in best.items()}
+        check_like(state, own, "best_state", finite=True)
+        for name, value in state.items():
+            if name != "best":
+                setattr(self, f"{name}_", value)
+        if own:
+            devices = {k: v.device for k, v in own["best"].items() if isinstance(v, torch.Tensor)}
+            best = state["best"].items()
+            self.state_ = {k: v.to(devices[k]) if k in devices else v for k, v in best}
 
     def _keep(self, net: Any) -> None:
         self.best_epoch_ = len(net.history) - self.first_

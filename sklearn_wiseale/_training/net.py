@@ -1,4 +1,4 @@
-"""The training loop: skorch's, around reconstruction + divergence."""
+"""The training loop around reconstruction + divergence, in a net of skorch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ from .batches import ShuffledBatches
 from .callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
 from .group import current_processes
 from .processes import ONE_PROCESS, OneProcess
-from .state import (
-    State,
-    copied,
-    load_module,
-    load_optimizer,
-    require_numbers_like,
-    require_tensors_like,
-)
+from .state import State, check_like, copied, load_optimizer
 
 __all__ = [
     "Terms",
@@ -61,7 +54,7 @@ _NUMBERS = ("seed", "lr", "batch_size", "n_samples_", "first_row_", "missing_")
 #: Attributes that exist during training only.
 _OF_TRAINING = (
     *("processes_", "average_", "order_generator_", "noise_generator_"),
-    *("held_out_losses_", "hears_gradients_"),
+    "held_out_losses_",
 )
 
 #: A net is moved to another device by one thread at a time.
@@ -78,18 +71,9 @@ class Terms(NamedTuple):
 class VariationalNet(NeuralNet):
     """skorch's ``NeuralNet`` for a :class:`VariationalModule` and a divergence.
 
-    Overrides what a batch is (rows and their numbers, taken at once), what a step computes, and
-    what an epoch records: sums that stay on the device, read once an epoch. ``train`` takes the
-    place of ``fit``, which would swallow a keyboard interrupt.
-
-    Parameters
-    ----------
-    module, criterion : VariationalModule and divergence, built
-
-    seed : int
-        Random numbers of an epoch follow from it and from the number of the epoch.
-
-    **kwargs : as in skorch
+    Optimizer, callbacks, history and parameters are skorch's. The loop is our own: a batch is rows
+    and their numbers, and the sums of an epoch stay on the device until its end. Random numbers of
+    an epoch follow from ``seed`` and from the number of the epoch.
     """
 
     processes_: OneProcess = ONE_PROCESS  # of the present call of train
@@ -139,27 +123,9 @@ class VariationalNet(NeuralNet):
     ) -> None:
         """Train for some epochs, continuing from the present state.
 
-        With a process group, all its processes train together.
-
-        Parameters
-        ----------
-        rows : Rows
-
-        held_out : Rows or None
-            Judged after each epoch.
-
-        epochs : int
-
-        n_samples : int
-            N, the size of the whole data set, which the divergence may use.
-
-        first_row : int, default=0
-            Number of the first row among all rows since training began. At 0 training begins,
-            and the divergence forgets other rows.
-
-        resume : callable, default=None
-            Loads into the net the state of an earlier call with the same arguments, whose epochs
-            count.
+        N, which divergences may use, is ``n_samples``. ``first_row`` counts the rows of earlier
+        chunks; at 0, the divergence forgets other rows. ``resume`` loads the state of an earlier
+        call with the same arguments, whose epochs count. All processes of a group train together.
         """
         processes = self.processes_ = current_processes()
         self.n_samples_, self.first_row_ = n_samples, first_row
@@ -180,8 +146,15 @@ class VariationalNet(NeuralNet):
             if resume is not None:
                 resume(self)
                 epochs -= len(self.history) - n_before
+            batches = ShuffledBatches(rows, self.batch_size, self.order_generator_, processes)
+            datasets = {"dataset_train": rows, "dataset_valid": held_out}
             with self._enough_threads():
-                self.fit_loop((rows, held_out), epochs=epochs)
+                for _ in range(epochs):
+                    self.notify("on_epoch_begin", **datasets)
+                    self._train_epoch(batches)
+                    if held_out is not None:
+                        self._judge_epoch(held_out)
+                    self.notify("on_epoch_end", **datasets)
             self.stop_reason_ = "max_epochs"
         except StopTraining as stop:
             self.stop_reason_ = str(stop)
@@ -249,17 +222,16 @@ class VariationalNet(NeuralNet):
         ValueError, LookupError, TypeError, RuntimeError
             If it is the state of another net, or damaged.
         """
-        require_numbers_like(state["numbers"], {name: getattr(self, name) for name in _NUMBERS})
+        own = self.state_dict()
+        for name in ("numbers", "module", "average"):
+            check_like(state.get(name, {}), own.get(name, {}), name, finite=name == "module")
         self.__dict__.update(state["numbers"])
-        load_module(self.module_, state["module"], "module", finite=True)
+        self.module_.load_state_dict(state["module"])
         self.criterion_.load_state_dict(state.get("divergence", {}))
         self.criterion_.to(self.device)
-        if self.average_ is not None:
-            own = {str(i): average for i, average in enumerate(self.average_.values())}
-            require_tensors_like(state.get("average", {}), own, "average", finite=False)
-            for name, average in own.items():
-                average.copy_(state["average"][name])
-        if hasattr(self, "optimizer_"):
+        for name, average in own.get("average", {}).items():
+            average.copy_(state["average"][name])
+        if "optimizer" in own:
             load_optimizer(self.optimizer_, state["optimizer"])
             for group, rate in zip(self.optimizer_.param_groups, state["rates"], strict=True):
                 group["lr"] = float(rate)
@@ -303,9 +275,6 @@ class VariationalNet(NeuralNet):
         Averages depend less on the last batches (Polyak and Juditsky 1992); they are kept where
         held-out rows choose the state that is given back.
         """
-        if self.average_ is None:
-            yield
-            return
         self._swap_average()
         try:
             yield
@@ -315,16 +284,6 @@ class VariationalNet(NeuralNet):
     def _swap_average(self) -> None:
         for weight, average in (self.average_ or {}).items():
             average.data, weight.data = weight.data, average.data
-
-    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
-        """Pass on the pair that ``train`` hands in: rows to train on, rows held out."""
-        return X
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return shuffled batches for training, the rows themselves for validation."""
-        if not training:
-            return dataset
-        return ShuffledBatches(dataset, self.batch_size, self.order_generator_, self.processes_)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call the callbacks; an error or a stop of one process at an epoch's end is one of all."""
@@ -357,38 +316,47 @@ class VariationalNet(NeuralNet):
     ) -> None:
         """Record nothing: the history has one row an epoch and does not grow by batch."""
 
-    def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **params: Any
-    ) -> None:
-        """One pass over the batches; the terms' means go into the history."""
-        if iterator is None:
-            return
-        if training:
-            self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
-            self._set_training(True)
-            with self._seeded_epoch():
-                means = self._training_pass(iterator)
-        else:
-            with self.averaged_weights():
-                self.held_out_losses_, divergence = self.held_out_losses(iterator)
-            means = [float(self.held_out_losses_.mean()), divergence]
+    def _train_epoch(self, batches: ShuffledBatches) -> None:
+        """One step for each batch; record the means of the terms over all rows."""
+        self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
+        self._set_training(True)
+        sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
+        heard = {name: self._is_heard(name) for name in ("on_batch_begin", "on_batch_end")}
+        hears_gradients = self._is_heard("on_grad_computed")
+        with self._seeded_epoch():
+            for batch in batches:
+                if heard["on_batch_begin"]:
+                    self.notify("on_batch_begin", batch=batch, training=True)
+                self.optimizer_.zero_grad()
+                terms = self.objective_terms(*batch)
+                (terms.reconstruction + terms.divergence).backward()
+                self.processes_.sum_gradients(self.module_, self.criterion_)
+                if hears_gradients:
+                    named = TeeGenerator(self.get_all_learnable_params())
+                    self.notify(
+                        "on_grad_computed", named_parameters=named, batch=batch, training=True
+                    )
+                self.optimizer_.step()
+                if self.average_ is not None:
+                    with torch.no_grad():
+                        averages, weights = [*self.average_.values()], [*self.average_]
+                        torch._foreach_lerp_(averages, weights, _AVERAGE_RATE)
+                sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
+                if heard["on_batch_end"]:
+                    self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
+            means = self.processes_.sum_terms(sums) / len(batches.rows)
+        self._record("train", means.tolist())
+
+    def _judge_epoch(self, held_out: Rows) -> None:
+        """Record the means of the terms over held-out rows."""
+        with self.averaged_weights():
+            self.held_out_losses_, divergence = self.held_out_losses(held_out)
+        self._record("valid", [float(self.held_out_losses_.mean()), divergence])
+
+    def _record(self, prefix: str, means: list[float]) -> None:
         for name, value in zip(Terms._fields, means, strict=True):
             self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_loss", sum(means))
-
-    def _training_pass(self, batches: ShuffledBatches) -> list[float]:
-        """One step for each batch; means of the terms over all rows."""
-        sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
-        begin, end = self._is_heard("on_batch_begin"), self._is_heard("on_batch_end")
-        self.hears_gradients_ = self._is_heard("on_grad_computed")
-        for batch in batches:
-            if begin:
-                self.notify("on_batch_begin", batch=batch, training=True)
-            terms = self.train_step(batch)
-            sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
-            if end:
-                self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
-        return (self.processes_.sum_terms(sums) / len(batches.rows)).tolist()
 
     def _is_heard(self, method_name: str) -> bool:
         """Whether a callback has a method of its own: a step is short beside a call of all."""
@@ -410,38 +378,13 @@ class VariationalNet(NeuralNet):
             return nullcontext()
         return private_torch_rng(layers + self.processes_.rank, torch.device(self.device))
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        assert self.average_ is not None
-        torch._foreach_lerp_([*self.average_.values()], [*self.average_], _AVERAGE_RATE)
-
-    def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
-        """One optimiser step."""
-        x, index = batch
-        self.optimizer_.zero_grad()
-        terms = self.objective_terms(x, index)
-        (terms.reconstruction + terms.divergence).backward()
-        self.processes_.sum_gradients(self.module_, self.criterion_)
-        if self.hears_gradients_:
-            named = TeeGenerator(self.get_all_learnable_params())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        self.optimizer_.step()
-        if self.average_ is not None:
-            self._update_average()
-        return terms
-
     def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
         """Reconstruction and divergence of a training batch.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, n_features)
-            With several processes, the local share of the batch. Reconstruction is then the share
-            of its rows in the mean over the batch. The divergence is that of the whole batch, with
-            a gradient for the local rows.
-
-        index : Tensor of shape (n_batch,)
-            Numbers of the rows of the whole batch.
+        With several processes, x of shape (n, n_features) is the local share of the batch, and
+        ``index`` of shape (n_batch,) numbers all its rows. The reconstruction is then the share of
+        the local rows in the mean over the batch; the divergence is that of the whole batch, with a
+        gradient for the local rows.
         """
         module, observed, processes = self.module_, None, self.processes_
         if self.missing_:
