@@ -40,7 +40,7 @@ def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
     names : ndarray of shape (n_features,) or None
         Names of the columns, for error messages.
 
-    processes : OneProcess
+    processes : Processes
 
     Raises
     ------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._data.rows import Rows
-from .processes import ONE_PROCESS, OneProcess
+from .distributed import ONE_PROCESS, Processes
 
 __all__ = [
     "ShuffledBatches",
@@ -32,7 +32,7 @@ class ShuffledBatches:
     generator : torch.Generator
         On the CPU, so that the order of rows is the same on every device and process.
 
-    processes : OneProcess, default=ONE_PROCESS
+    processes : Processes, default=ONE_PROCESS
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ShuffledBatches:
         rows: Rows,
         batch_size: int,
         generator: torch.Generator,
-        processes: OneProcess = ONE_PROCESS,
+        processes: Processes = ONE_PROCESS,
     ) -> None:
         self.rows, self.batch_size, self.generator = rows, batch_size, generator
         self.processes = processes

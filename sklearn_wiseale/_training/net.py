@@ -22,8 +22,7 @@ from ..networks._packing import pack, unpack
 from ..objectives._base import Batch, Posterior
 from .batches import ShuffledBatches
 from .callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
-from .group import current_processes
-from .processes import ONE_PROCESS, OneProcess
+from .distributed import ONE_PROCESS, Processes, current_processes
 from .state import State, check_like, copied, load_optimizer
 
 __all__ = [
@@ -76,7 +75,7 @@ class VariationalNet(NeuralNet):
     an epoch follow from ``seed`` and from the number of the epoch.
     """
 
-    processes_: OneProcess = ONE_PROCESS  # of the present call of train
+    processes_: Processes = ONE_PROCESS  # of the present call of train
     average_: dict[nn.Parameter, Tensor] | None = None  # running averages of the weights
     stop_reason_ = ""  # why the last call of train ended
 
@@ -339,8 +338,8 @@ class VariationalNet(NeuralNet):
                 self.optimizer_.step()
                 if self.average_ is not None:
                     with torch.no_grad():
-                        averages, weights = [*self.average_.values()], [*self.average_]
-                        torch._foreach_lerp_(averages, weights, _AVERAGE_RATE)
+                        averages = [*self.average_.values()]
+                        torch._foreach_lerp_(averages, [*self.average_], _AVERAGE_RATE)
                 sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
                 if heard["on_batch_end"]:
                     self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
@@ -398,8 +397,7 @@ class VariationalNet(NeuralNet):
                 z = found.rsample(noise)  # (n_batch, n_components)
                 output = module.decoder(processes.local_rows(z)).to(x.dtype)
             module.likelihood.update(x, output, observed)
-        log_prob = module.likelihood.log_prob(x, output, observed).mean()
-        reconstruction = processes.share_of_mean(-log_prob, share)
+        reconstruction = -share * module.likelihood.log_prob(x, output, observed).mean()
         if self.first_row_:
             index = index + self.first_row_
         batch = Batch(index, self.n_samples_, True, self.noise_generator_)

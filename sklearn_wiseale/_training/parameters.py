@@ -15,6 +15,9 @@ from ..objectives import OBJECTIVES
 
 __all__ = [
     "PARTS",
+    "TO_FIT",
+    "TO_SCORE",
+    "TO_USE",
     "check_parameters",
     "enough_memory",
     "find_device",
@@ -26,6 +29,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "likelihood": LIKELIHOODS,
     "network": NETWORKS,
 }
+
+#: Advice if memory is too small.
+TO_FIT = (
+    "Lower batch_size, the width of the objective or the layers of the network, or use "
+    "device='cpu': memory is too small for this fit."
+)
+TO_USE = "Free some memory, or set_params(device='cpu'): rows are taken in small parts already."
+TO_SCORE = "Lower n_draws, free some memory, or set_params(device='cpu')."
 
 _RESERVED_NET_PARAMS = {
     "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
