@@ -21,7 +21,7 @@ from ._data.validation import check_rows, image_rows
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
 from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
-from ._persistence.checkpoint import Checkpoint, fingerprint_of
+from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
     BestState,
     ProgressBar,
@@ -190,10 +190,8 @@ class EstimatorSteps(BaseEstimator):
         if self.checkpoint is None:
             return None, seed
         state = self.net_.module_.state_dict() if warm else {}
-        fingerprint = fingerprint_of(
-            [params_hash, _fingerprint(X), *self._scaling]
-            + [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
-        )
+        weights = [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
+        fingerprint = joblib.hash([params_hash, _fingerprint(X), *self._scaling, *weights])
         checkpoint = Checkpoint(self.checkpoint, fingerprint)
         return checkpoint, checkpoint.stored_seed(seed)
 
@@ -463,7 +461,7 @@ class EstimatorSteps(BaseEstimator):
 def _fingerprint(X: Any) -> str:
     """Hash of the shape, the dtype and some rows of X."""
     some = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(int))
-    return fingerprint_of([f"{X.shape} {X.dtype}", dense(X[some])])
+    return joblib.hash([f"{X.shape} {X.dtype}", dense(X[some])])
 
 
 def _page_of_class() -> str:

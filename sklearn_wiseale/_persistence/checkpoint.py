@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import tempfile
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from .._training.net import VariationalNet
 from .._training.state import State
-from .file import fingerprint_of, read_file, reading, remove_unfinished, write_file
+from .file import read_file, reading, remove_unfinished, write_file
+from .header import shown
 
-__all__ = ["Checkpoint", "fingerprint_of"]
+__all__ = ["Checkpoint"]
 
 
 class Checkpoint:
@@ -36,20 +36,16 @@ class Checkpoint:
                 f"written to, or None. Got {directory!r} instead: {error}"
             ) from error
         self.path = folder / f"fit-{fingerprint[:16]}.safetensors"
-        self.fingerprint, self.state = fingerprint, self._read(fingerprint)
-
-    def _read(self, fingerprint: str) -> State | None:
-        try:
-            state, header = read_file(self.path, "checkpoint")
-        except FileNotFoundError:
-            return None
-        if header.get("fingerprint") != fingerprint:
-            raise ValueError(
-                f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
-                f"parameters. Its fingerprint is {reprlib.repr(header.get('fingerprint'))}, not "
-                f"{fingerprint!r}: remove it or use another directory."
-            )
-        return state
+        self.fingerprint = fingerprint
+        self.state: State | None = None
+        with suppress(FileNotFoundError):
+            self.state, header = read_file(self.path, "checkpoint")
+            if header.get("fingerprint") != fingerprint:
+                raise ValueError(
+                    f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
+                    f"parameters. Its fingerprint is {shown(header.get('fingerprint'))}, not "
+                    f"{fingerprint!r}: remove it or use another directory."
+                )
 
     def stored_seed(self, seed: int) -> int:
         """The seed of the stored fit's split, or the given one if nothing is stored."""

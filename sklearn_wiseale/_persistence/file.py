@@ -8,47 +8,27 @@ from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import json
 import os
-import reprlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .._training.state import State, join_state, split_state
-from .header import decode, encode
+from .header import decode, encode, shown
 
 __all__ = [
-    "as_path",
-    "check_target",
-    "fingerprint_of",
-    "read_file",
-    "reading",
-    "remove_unfinished",
-    "write_bytes",
-    "write_file",
+    *("as_path", "check_target", "read_file", "reading"),
+    *("remove_unfinished", "write_bytes", "write_file"),
 ]
 
-#: Errors that damaged or hostile contents of a file may cause.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 #: Version of the files' contents. Files of any other version are refused.
 FORMAT_VERSION = 2
 _HEADER = "sklearn_wiseale"
@@ -79,16 +59,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 
 
 def write_file(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Write a state and a header whose other entries are encoded already, as a whole or not at all.
-
-    Raises
-    ------
-    ValueError
-        If a value of the state cannot be stored.
-
-    OSError
-        If the directory cannot be written to, or is full.
-    """
+    """Write a state and further entries of the header, which are encoded already."""
     tensors, rest = split_state(state)
     entries = {"format_version": FORMAT_VERSION, **header, "state": encode(rest, "state")}
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -120,13 +91,7 @@ def remove_unfinished(path: Path, older_than: float) -> None:
 def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
     """State, on the CPU, and encoded header of a file of :func:`write_file`.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-
-    ValueError
-        If the file is damaged, of another kind, or of another version.
+    Raises a ValueError if the file is damaged, of another kind, or of another version.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -143,12 +108,11 @@ def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
             f"{str(path)!r} must have the format version {FORMAT_VERSION}. Got "
-            f"{reprlib.repr(version)}; another release of sklearn_wiseale may read it."
+            f"{shown(version)}; another release of sklearn_wiseale may read it."
         )
     if header.get("kind") != kind:
         raise ValueError(
-            f"{str(path)!r} must be a file of the kind {kind!r}. "
-            f"Got {reprlib.repr(header.get('kind'))}."
+            f"{str(path)!r} must be a file of the kind {kind!r}. Got {shown(header.get('kind'))}."
         )
     with reading(f"{str(path)!r} cannot be read"):
         rest = decode(header.pop("state", None))
@@ -157,12 +121,12 @@ def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
 
 @contextmanager
 def reading(message: str, advice: str = "") -> Iterator[None]:
-    """Inside, turn errors that the contents of a file cause into a ValueError."""
+    """Inside, turn errors, which damaged contents of a file may cause, into a ValueError."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except _DAMAGE as error:
+    except Exception as error:
         raise ValueError(f"{message}: {_reason(error)}{advice}") from error
 
 
@@ -170,15 +134,3 @@ def _reason(error: BaseException) -> str:
     """Message of an error, shortened because it may repeat the contents of a file."""
     text = str(error).strip()
     return (f"{text[:800]} ..." if len(text) > 1000 else text) or type(error).__name__
-
-
-def fingerprint_of(parts: Iterable[str | np.ndarray]) -> str:
-    """Hash of texts and arrays, with their shapes and dtypes."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(b"text" + part.encode())
-        else:
-            digest.update(f"array {part.dtype} {part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

@@ -22,12 +22,11 @@ __all__ = ["Foreign", "ForeignPartError", "decode", "encode", "shown"]
 _NOT_STORED = {"Likelihood", "Modules", "Network", "Objective"}
 #: Parts that files may name.
 _PARTS: dict[str, type[Part]] = {
-    name: getattr(module, name)
+    name: value
     for module in (likelihoods, networks, objectives)
-    for name in module.__all__
-    if isinstance(getattr(module, name), type)
-    and issubclass(getattr(module, name), Part)
-    and name not in _NOT_STORED
+    for name, value in vars(module).items()
+    if name in module.__all__ and name not in _NOT_STORED
+    if isinstance(value, type) and issubclass(value, Part)
 }
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _NATIVE = [np.dtype(name) for name in ("bool", *_INTEGERS, "float16", "float32", "float64")]

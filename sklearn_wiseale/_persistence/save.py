@@ -21,7 +21,7 @@ from .._data.scaling import Scaling
 from .._data.validation import Part
 from .._model.module import private_torch_rng
 from .._model.start import blank_module
-from .._training.net import VariationalNet, build_net
+from .._training.net import build_net
 from .._training.parameters import PARTS, check_parameters, find_device
 from .._training.state import State, check_like, split_state
 from ..diagnostics import AggregateKLBounds
@@ -152,43 +152,37 @@ def read(
     """Read an estimator of a class; see :func:`sklearn_wiseale.load`."""
     state, header = read_file(as_path(path), "estimator")
     with reading(f"{str(path)!r} cannot be loaded"):
-        entries = [_entry(header, name, dict) for name in ("parameters", "built", "attributes")]
-        parameters, built, attributes = (
-            {name: decode(value) for name, value in entry.items()} for entry in entries
-        )
-        if _entry(header, "class", str) != cls.__name__:
+        if header.get("class") != cls.__name__:
             raise ValueError(
-                f"it names the class {header['class']!r:.80}, which this release does not have"
+                f"it names the class {shown(header.get('class'))}, which this release does not have"
             )
+        parameters, built, attributes = (
+            _decoded(header, entry) for entry in ("parameters", "built", "attributes")
+        )
         unknown = (set(parameters) | set(built)) - set(cls._get_param_names())
         if unknown:
             raise ValueError(
                 f"it has parameters that this release does not have: {sorted(unknown)}"
             )
-        for found in (parameters, built):
-            _refuse_programs(found.get("net_params"))
+        _refuse_programs(parameters.get("net_params"))
+        _refuse_programs(built.get("net_params"))
         _take_parts(parameters, built, handed_back)
         estimator = cls(**parameters)
         estimator.device = _available_device(estimator.device, estimator.precision, device)
         check_parameters(estimator)
         _restore_attributes(attributes)
         fitted = cls(**{**parameters, **built, "device": "cpu"})
-        estimator.__dict__.update(attributes, **_built_attributes(fitted, attributes, state))
         fixed = {name: built[name] for name in ("n_components", "scale", "precision")}
-        estimator._built = {**fixed, **estimator._built}
-        estimator._net_params = built["net_params"]
+        estimator.__dict__.update(attributes, _built=fixed, _net_params=built["net_params"])
+        _restore_net(estimator, fitted, state)
         return estimator
 
 
-def _entry(record: dict[str, Any], name: str, kind: type) -> Any:
-    """An entry of a header, which must have a type."""
-    if name not in record:
-        raise ValueError(f"its header lacks the entry {name!r}")
-    if type(record[name]) is not kind:
-        raise ValueError(
-            f"its entry {name!r} must be of type {kind.__name__}. Got {shown(record[name])}"
-        )
-    return record[name]
+def _decoded(header: dict[str, Any], entry: str) -> dict[str, Any]:
+    """Values of an entry of a header."""
+    if type(header.get(entry)) is not dict:
+        raise ValueError(f"its entry {entry!r} must be a dict. Got {shown(header.get(entry))}")
+    return {name: decode(value) for name, value in header[entry].items()}
 
 
 def _take_parts(
@@ -218,8 +212,9 @@ def _take_parts(
 
 def _restore_attributes(attributes: dict[str, Any]) -> None:
     """Check types and consistency of fitted attributes, and put in what files hold differently."""
-    for name in _ALWAYS:
-        _entry(attributes, name, type(attributes.get(name)))
+    lacking = sorted(set(_ALWAYS) - set(attributes))
+    if lacking:
+        raise ValueError(f"it lacks the attributes {lacking}")
     for name, value in attributes.items():
         if name not in _ATTRIBUTES or not _ATTRIBUTES[name](value):
             raise ValueError(f"its attribute {name!r} cannot be {shown(value)}")
@@ -227,14 +222,13 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
     if shape is not None and math.prod(shape) != n_features:
         raise ValueError(f"images of the shape {shown(shape)} have not {n_features} pixels")
     attributes["_inverse_dtype"] = _FLOATS[attributes["_inverse_dtype"]]
-    if "feature_names_in_" in attributes:
-        names = np.array(attributes["feature_names_in_"], dtype=object)
-        attributes["feature_names_in_"] = names
+    names, bounds = (attributes.get(name) for name in ("feature_names_in_", "aggregate_kl_bounds_"))
+    if names is not None:
+        attributes["feature_names_in_"] = np.array(names, dtype=object)
         if len(names) != n_features:
             raise ValueError(f"it must have the names of {n_features} features")
-    if "aggregate_kl_bounds_" in attributes:
-        bounds = AggregateKLBounds(*attributes["aggregate_kl_bounds_"])
-        attributes["aggregate_kl_bounds_"] = bounds
+    if bounds is not None:
+        attributes["aggregate_kl_bounds_"] = AggregateKLBounds(*bounds)
     if np.shape(attributes.get("noise_scale_", 0.0)) not in ((), (n_features,)):
         raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
 
@@ -250,14 +244,12 @@ def _available_device(stored: Any, precision: Any, asked: Any) -> Any:
     return stored
 
 
-def _built_attributes(fitted: Any, attributes: dict[str, Any], state: State) -> dict[str, Any]:
-    """Attributes that fit builds, on the CPU: the skeleton of ``fitted``, filled with a state."""
+def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
+    """Set what fit builds, on the CPU: built from parameters, compared with a state and filled."""
     parts = check_parameters(fitted)
-    n_features, k = attributes["n_features_in_"], int(attributes["n_components_"])
+    n_features, k = estimator.n_features_in_, int(estimator.n_components_)
     n_numbers = sum(tensor.numel() for tensor in split_state(state["module"])[0].values())
-    if k != fitted.n_components or not attributes["_n_axes"] <= k <= max(
-        _FEW_COMPONENTS, n_numbers
-    ):
+    if k != fitted.n_components or not estimator._n_axes <= k <= max(n_numbers, _FEW_COMPONENTS):
         raise ValueError(f"it cannot have {k} components")
     column = torch.empty(n_features, dtype=torch.float64, device="meta")
     check_like(state["scaling"], {"shift": column, "scale": column}, "scaling", finite=True)
@@ -266,34 +258,22 @@ def _built_attributes(fitted: Any, attributes: dict[str, Any], state: State) -> 
         raise ValueError("its scaling must be positive")
     network = parts["network"]
     of_package = type(network).__module__.split(".")[0] == __name__.split(".")[0]
-    known = of_package and not isinstance(network, Modules)
+    is_known = of_package and not isinstance(network, Modules)
     model = n_features, k, parts["likelihood"], network, fitted.precision
-    missing, device = "flags.weight" in state["module"], "meta" if known else "cpu"
+    missing, device = "flags.weight" in state["module"], "meta" if is_known else "cpu"
     with private_torch_rng(0, torch.device("cpu")):
         module = blank_module(*model, missing=missing, device=torch.device(device))
         divergence = parts["objective"].build(n_features, k)
     check_like(state["module"], module.state_dict(), "module", finite=True)
-    module.load_state_dict(state["module"], assign=known)
-    net = _filled_net(fitted, module, divergence, state)
-    return {"net_": net, "history_": net.epochs_since(0), "_scaling": scaling, "_built": parts}
-
-
-def _filled_net(fitted: Any, module: Any, divergence: Any, state: State) -> VariationalNet:
-    """The net that a pickle would give, with a state."""
+    module.load_state_dict(state["module"], assign=is_known)
     net_params = dict(fitted.net_params or {})
     compiles = net_params.pop("compile", False)
-    net = build_net(
-        module,
-        divergence,
-        seed=0,
-        lr=1e-3,
-        device=torch.device("cpu"),
-        net_params=net_params,
-        patience=fitted.n_iter_no_change,
-        tol=fitted.tol,
-    )
+    fixed: dict[str, Any] = {"seed": 0, "lr": 1e-3, "device": torch.device("cpu")}
+    stopping = {"patience": fitted.n_iter_no_change, "tol": fitted.tol}
+    net = build_net(module, divergence, net_params=net_params, **fixed, **stopping)
     net.__dict__.pop("optimizer_", None)  # training starts with a new one
     net.load_state_dict(state)
     net.compile = compiles  # used by later fits; like an unpickled net, this one is not compiled
     net._set_training(False)
-    return net
+    estimator.net_, estimator.history_, estimator._scaling = net, net.epochs_since(0), scaling
+    estimator._built |= parts
