@@ -191,7 +191,7 @@ def test_parameters(name, allowed, value):
     ],
 )
 def test_what_has_no_effect_is_refused(name):
-    with pytest.raises(ValueError, match=f"'net_params'.*no effect here. Got \\['{name}'\\]"):
+    with pytest.raises(ValueError, match=f"'net_params'.*no effect. Got \\['{name}'\\]"):
         reducer(net_params={name: 1}).fit(X)
 
 

@@ -25,8 +25,13 @@ from .._training.state import State, join_state, split_state
 from .header import decode, encode, shown
 
 __all__ = [
-    *("as_path", "check_target", "read_file", "reading"),
-    *("remove_unfinished", "write_bytes", "write_file"),
+    "as_path",
+    "check_target",
+    "read_file",
+    "reading",
+    "remove_unfinished",
+    "write_bytes",
+    "write_file",
 ]
 
 #: Version of the files' contents. Files of any other version are refused.

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["warn_of_collapse", "warn_of_end"]
 
-#: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
+#: Share of the whole fall of the held-out loss from which a fall in the last quarter is too late.
 _LATE_SHARE = 0.1
 
 
