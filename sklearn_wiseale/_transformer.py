@@ -601,7 +601,7 @@ class WiSEALETransformer(
 
         The file is a safetensors file with a JSON header: unlike a pickle, reading it runs no code.
         It holds parameters, weights, scaling and ``history_``, but, like a pickle, not the state
-        of the optimizer. A loaded estimator gives the same codes, reconstructions, samples and
+        of the optimiser. A loaded estimator gives the same codes, reconstructions, samples and
         scores, and continues training like an unpickled one.
 
         Parameters
@@ -612,7 +612,7 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter cannot be stored, such as callbacks, an optimizer or options of
+            If a parameter cannot be stored, such as callbacks, an optimiser or options of
             ``torch.compile`` in ``net_params``, or if the estimator is of a subclass.
 
         FileNotFoundError

@@ -31,37 +31,29 @@ __all__ = [
     "build_net",
 ]
 
-#: Seed of the fixed draws with which every epoch's held-out rows are judged.
+#: Seed of the fixed draws with which the held-out rows of every epoch are judged.
 _HELD_OUT_SEED = 20190215
-
-#: Training rows that have a say in the noise that is given back, at most.
+#: Maximum number of training rows that calibrate the noise.
 _NOISE_ROWS = 4096
-
-#: Share of the present weights in the running average that held-out rows judge: 50 steps.
+#: Share of the present weights in their running average, which spans about 50 steps.
 _AVERAGE_RATE = 0.02
-
-#: A step of fewer floating-point operations is computed by one thread: a second one would mostly
-#: wait.
+#: Steps of fewer floating-point operations use one thread: a second one would mostly wait.
 _ONE_THREAD = 5e8
-
 #: Modules, which pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
-
 #: Numbers that belong to the state.
 _NUMBERS = ("seed", "lr", "batch_size", "n_samples_", "first_row_", "missing_")
-
 #: Attributes that exist during training only.
 _OF_TRAINING = (
     *("processes_", "average_", "order_generator_", "noise_generator_"),
     "held_out_losses_",
 )
-
-#: A net is moved to another device by one thread at a time.
+#: One thread at a time moves a net to another device.
 _MOVE_LOCK = threading.Lock()
 
 
 class Terms(NamedTuple):
-    """The two terms of an objective, scalars in nats a row; the loss is their sum."""
+    """The two terms of an objective, scalars in nats per row; the loss is their sum."""
 
     reconstruction: Tensor
     divergence: Tensor
@@ -98,9 +90,9 @@ class VariationalNet(NeuralNet):
         return self
 
     def torch_compile(self, module: Any, name: str) -> Any:
-        """Compile encoder and decoder, which are what is called, where ``compile=True``.
+        """Compile encoder and decoder if ``compile=True``.
 
-        In place: names of weights stay, and a copy or a pickle is not compiled.
+        They are compiled in place: the names of weights stay, and copies are not compiled.
         """
         if self.compile and name == "module":
             params = self.get_params_for("compile")
@@ -131,7 +123,7 @@ class VariationalNet(NeuralNet):
         self.missing_ = rows.missing
         if first_row == 0 and hasattr(self.criterion_, "reset"):
             self.criterion_.reset()
-        if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
+        if not hasattr(self, "optimizer_"):  # removed by pickling or by a change of device
             self._initialize_optimizer()
         processes.copy_from_first(self._state_tensors())
         n_before = len(self.history)
@@ -159,7 +151,7 @@ class VariationalNet(NeuralNet):
             self.stop_reason_ = str(stop)
         finally:
             if self.history and "train_loss" not in self.history[-1]:
-                del self.history[-1]  # of an epoch that was interrupted
+                del self.history[-1]  # the row of an interrupted epoch
             self.notify("on_train_end", X=(rows, held_out), y=None)
             for name in _OF_TRAINING:
                 self.__dict__.pop(name, None)
@@ -168,7 +160,7 @@ class VariationalNet(NeuralNet):
 
     @contextmanager
     def _enough_threads(self) -> Iterator[None]:
-        """On a CPU, compute small steps by one thread; larger ones by as many as torch has."""
+        """Inside, a CPU computes small steps with one thread, others with torch's number."""
         n_threads, layers = torch.get_num_threads(), [*self.module_.modules()]
         dense = all(isinstance(m, nn.Linear) for m in layers if [*m.parameters(recurse=False)])
         weights = sum(weight.numel() for weight in self.module_.parameters())
@@ -188,7 +180,7 @@ class VariationalNet(NeuralNet):
         return [*module.parameters(), *module.buffers(), *self.criterion_.parameters()]
 
     def epochs_since(self, n_before: int) -> list[dict[str, float]]:
-        """Figures of the epochs after so many, without skorch's lists of batches."""
+        """Rows of the history after the first ones, without skorch's lists of batches."""
         return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
     # state --------------------------------------------------------------------------------
@@ -196,7 +188,7 @@ class VariationalNet(NeuralNet):
     def state_dict(self) -> State:
         """Everything that the next epoch depends on, as tensors and plain numbers by name.
 
-        Callbacks that have the methods ``state_dict`` and ``load_state_dict`` take part.
+        The state includes that of callbacks with ``state_dict`` and ``load_state_dict``.
         """
         state: State = {
             "numbers": {name: getattr(self, name) for name in _NUMBERS},
@@ -214,13 +206,7 @@ class VariationalNet(NeuralNet):
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a state of this net, or of one with the same parameters.
-
-        Raises
-        ------
-        ValueError, LookupError, TypeError, RuntimeError
-            If it is the state of another net, or damaged.
-        """
+        """Continue from a state of a net with the same parameters; raise an error for any other."""
         own = self.state_dict()
         for name in ("numbers", "module", "average"):
             check_like(state.get(name, {}), own.get(name, {}), name, finite=name == "module")
@@ -253,7 +239,7 @@ class VariationalNet(NeuralNet):
         return [c for c in self.callbacks_ if all(hasattr(c[1], name) for name in methods)]
 
     def make_rollback(self) -> Callable[[], None]:
-        """A function that takes the net back to its present state."""
+        """Return a function that restores the present state of the net."""
         attributes, state = self.__dict__.copy(), copied(self.state_dict())
         callbacks = [(part, vars(part).copy()) for _, part in self._stateful_callbacks()]
 
@@ -269,23 +255,24 @@ class VariationalNet(NeuralNet):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Inside, the weights are their running average over the last steps, if there is one.
+        """Inside, the weights are their running averages, if there are any.
 
-        Averages depend less on the last batches (Polyak and Juditsky 1992); they are kept where
-        held-out rows choose the state that is given back.
+        Averages depend less on the last batches (Polyak and Juditsky 1992). There are averages if
+        held-out rows select the state to keep.
         """
-        self._swap_average()
+
+        def swap() -> None:
+            for weight, average in (self.average_ or {}).items():
+                average.data, weight.data = weight.data, average.data
+
+        swap()
         try:
             yield
         finally:
-            self._swap_average()
-
-    def _swap_average(self) -> None:
-        for weight, average in (self.average_ or {}).items():
-            average.data, weight.data = weight.data, average.data
+            swap()
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks; an error or a stop of one process at an epoch's end is one of all."""
+        """Call the callbacks; an error or a stop at the end of an epoch holds for all processes."""
         if method_name != "on_epoch_end":
             self._notify_local(method_name, **kwargs)
             return
@@ -313,11 +300,11 @@ class VariationalNet(NeuralNet):
     def on_batch_begin(
         self, net: Any, batch: Any = None, training: bool = False, **kw: Any
     ) -> None:
-        """Record nothing: the history has one row an epoch and does not grow by batch."""
+        """Record nothing: the history has one row for each epoch and none for batches."""
 
     def _train_epoch(self, batches: ShuffledBatches) -> None:
         """One step for each batch; record the means of the terms over all rows."""
-        self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
+        self.history.new_batch()  # one for the epoch: some of skorch's callbacks need it
         self._set_training(True)
         sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
         heard = {name: self._is_heard(name) for name in ("on_batch_begin", "on_batch_end")}
@@ -358,16 +345,16 @@ class VariationalNet(NeuralNet):
         self.history.record(f"{prefix}_loss", sum(means))
 
     def _is_heard(self, method_name: str) -> bool:
-        """Whether a callback has a method of its own: a step is short beside a call of all."""
+        """Whether a callback has such a method; calling all of them takes longer than a step."""
         methods = (getattr(callback, method_name) for _, callback in self.callbacks_)
         silent = getattr(Callback, method_name)
         return any(getattr(method, "__func__", None) is not silent for method in methods)
 
     def _seeded_epoch(self) -> AbstractContextManager[None]:
-        """Seed the order of rows and the noise, by the number of the epoch.
+        """Seed the order of rows and the noise by the number of the epoch.
 
-        Inside, torch's global generators are seeded too if a layer may draw from them, such as
-        dropout; and differently on each process.
+        If a layer such as dropout may use torch's global generators, they are seeded inside,
+        differently on each process.
         """
         sequence = np.random.SeedSequence([self.seed, len(self.history)])
         order, noise, layers = sequence.generate_state(3).tolist()
@@ -405,11 +392,10 @@ class VariationalNet(NeuralNet):
 
     @torch.no_grad()
     def held_out_losses(self, rows: Rows) -> tuple[Tensor, float]:
-        """Reconstruction of each row kept out of training, (n,), and the divergence.
+        """Reconstruction of each held-out row, (n,), and the divergence.
 
         Draws are the same at every call. The observation noise is calibrated on these rows, so
-        that a network that begins to overfit is judged by what it reconstructs, not by noise
-        learned from its training rows.
+        that noise learned from the training rows does not hide the quality of reconstructions.
         """
         x, output, observed, found, z = self._reconstruct(rows)
         likelihood = copy.deepcopy(self.module_.likelihood)
@@ -424,10 +410,10 @@ class VariationalNet(NeuralNet):
 
     @torch.no_grad()
     def calibrate_noise(self, held_out: Rows, rows: Rows) -> None:
-        """Set the likelihood's running estimates for use, by rows that were not trained on.
+        """Calibrate the likelihood on held-out rows.
 
-        Where training rows are less likely than those, nothing is overfitted, and held-out rows
-        happen to be the easy ones: then all rows count.
+        If training rows are less likely than these, nothing is overfitted and the held-out rows
+        happen to be easy ones: then training rows count too.
         """
         few = rows.part(_NOISE_ROWS)
         given, more = (self._reconstruct(part)[:3] for part in (held_out, few))
@@ -465,7 +451,7 @@ class VariationalNet(NeuralNet):
     # device and pickling ------------------------------------------------------------------
 
     def to(self, device: torch.device) -> VariationalNet:
-        """Move to a device, if not there already; the optimiser starts anew there."""
+        """Move to a device, if not there already; the optimiser then starts anew."""
         with _MOVE_LOCK:
             if torch.device(self.device) != device:
                 self.module_.to(device)
@@ -475,7 +461,7 @@ class VariationalNet(NeuralNet):
         return self
 
     def snapshot(self) -> VariationalNet:
-        """A net for inference alone, as this one would be if training stopped now."""
+        """A net for inference only, with the state that this one would have after training."""
         net = object.__new__(type(self))
         net.__dict__ = {k: v for k, v in self.__dict__.items() if k not in _OF_TRAINING}
         net.callbacks_ = []
@@ -487,7 +473,7 @@ class VariationalNet(NeuralNet):
         return net
 
     def without_callbacks(self) -> VariationalNet:
-        """A net that has the same state, and of callbacks only those that are not the user's."""
+        """A net with the same state and without the user's callbacks."""
         net = object.__new__(type(self))
         net.__dict__ = {name: v for name, v in self.__dict__.items() if is_kept(name)}
         kinds = (EpochTimer, Schedule, BestLosses, BestState)
@@ -498,13 +484,13 @@ class VariationalNet(NeuralNet):
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the optimiser's state, twice the weights; on the CPU, tensors as numpy arrays."""
+        """State on the CPU, with tensors as numpy arrays, without the state of the optimiser."""
         left_out = {"optimizer_", "module", "criterion", *_OF_TRAINING}
         state = {k: v for k, v in self.__dict__.items() if k not in left_out}
         for name in _MODULES:
             state[name] = pack(state[name])
         state["device"] = "cpu"
-        # skorch's set: equal ones may have other orders, and then equal nets other pickles
+        # the order of a set may vary: equal nets would have different pickles
         state["_params_to_validate"] = sorted(self._params_to_validate)
         return state
 
@@ -538,13 +524,7 @@ def build_net(
     patience: int,
     tol: float,
 ) -> VariationalNet:
-    """A net that is ready to train, with the user's parameters of skorch.
-
-    Raises
-    ------
-    ValueError
-        If ``net_params`` are not what skorch takes.
-    """
+    """A net that is ready to train; raise a ValueError if skorch refuses ``net_params``."""
     params: dict[str, Any] = {"optimizer": torch.optim.AdamW, "verbose": 0, **(net_params or {})}
     if params["optimizer"] is torch.optim.AdamW:
         params.setdefault("optimizer__weight_decay", 1e-2)

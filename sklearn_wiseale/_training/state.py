@@ -84,7 +84,7 @@ def check_like(given: Any, own: Any, path: str, *, finite: bool = False) -> None
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, given: Mapping[str, State]) -> None:
-    """Load the state of an optimizer, if it fits the parameters.
+    """Load the state of an optimiser, if it fits the parameters.
 
     Fused steps do not check shapes and would write beyond tensors that are too short: each tensor
     must have the shape and dtype of its parameter. With other steps it may also broadcast.
