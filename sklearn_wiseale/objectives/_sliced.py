@@ -36,21 +36,19 @@ _END = 10.0  # the grid is [-_END, _END]; draws outside are counted at its ends
 _N_INTERVALS = round(2 * _END / _STEP)
 
 
-class _Grid(NamedTuple):
-    """Constants of the grid of g points."""
-
-    blur: Tensor  # (g, g), row i is the distribution of point i plus noise
-    log_prior: Tensor  # (g,), log-probabilities of the prior, counted and blurred
-
-
 @functools.lru_cache(maxsize=8)
-def _grid(dtype: torch.dtype, device: torch.device) -> _Grid:
+def _grid(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return constants of the grid of g points: blur, (g, g), and log-probabilities, (g,).
+
+    Row i of the blur is the distribution of point i plus noise. The log-probabilities are those of
+    the prior, counted and blurred.
+    """
     points = torch.linspace(-_END, _END, _N_INTERVALS + 1, dtype=torch.float64, device="cpu")
     blur = torch.softmax(-0.5 * ((points[:, None] - points) / _BLUR).square(), dim=1)
     fine = torch.linspace(-_END, _END, 128 * _N_INTERVALS + 1, dtype=torch.float64, device="cpu")
     mass = torch.softmax(-0.5 * fine.square(), dim=0)
     counts = _Places.of(fine[:, None] / _STEP).counts(mass)
-    return _Grid(blur.to(device, dtype), (counts @ blur)[0].log().to(device, dtype))
+    return blur.to(device, dtype), (counts @ blur)[0].log().to(device, dtype)
 
 
 class _Places(NamedTuple):
