@@ -41,14 +41,17 @@ __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
 BOUNDS = ("jensen", "renyi", "moment", "monte_carlo", "sliced")
 
-# weight="auto": share and limit of D / K, at which codes collapse, for a single bound and for
-# "jensen" in "blend"; of D for "sliced", since the reconstruction term grows with D
-_SINGLE, _BLENDED, _SLICED = (0.08, 10.0), (0.25, 1.0), (0.04, 25.0)
+#: Factor and limit of weight="auto", min(limit, factor * D / K): for a single bound, and for
+#: "jensen" in "blend". Codes collapse at D / K.
+_SINGLE, _BLENDED = (0.08, 10.0), (0.25, 1.0)
+#: For "sliced" it is min(limit, factor * D), because the reconstruction term grows with D.
+_SLICED = 0.04, 25.0
+#: width="auto" of all bounds but "blend".
 _AUTO_WIDTH = 4096
-#: Limits of "jensen" in "blend" if width is "auto": rows in training, and numbers, rows * n * K,
+#: Largest number m of rows of "jensen" in "blend" with width="auto", and of m * n * K, in training.
 _TRAINING_ROWS, _TRAINING_NUMBERS = 32, 2**17
-#: numbers in evaluation, which has at least so many rows.
-_EVALUATION_NUMBERS, _EVALUATION_ROWS = 2**20, 4
+#: Smallest number m of these rows, and otherwise largest number of m * n * K, in evaluation.
+_EVALUATION_ROWS, _EVALUATION_NUMBERS = 4, 2**20
 #: Rows that "moment" converts to float64 at a time.
 _BLOCK_ROWS = 2**16
 
@@ -393,9 +396,9 @@ class WiSEALE(Objective):
 
     With ``width="auto"``, the aggregate of "blend" is that of the batch of M rows, and "jensen" is
     a mean over m = max(1, min(M, 32, 2**17 // (M * K))) of them, drawn at random, each against all
-    M. It is an unbiased estimate of "jensen" of the batch, and so is its gradient. The expectation
-    of the latter is an upper bound on KL(q || p). Up to log M nats of the mutual information of
-    rows and codes, which the ELBO penalises, are free. An integer ``width`` widens the aggregate.
+    M. It is an unbiased estimate of "jensen" of the batch, whose expectation is an upper bound on
+    KL(q || p), and so is its gradient. Up to log M nats of the mutual information of rows and
+    codes, which the ELBO penalises, are free. An integer ``width`` gives a wider aggregate.
 
     Consider a linear model at its optimum with a Gaussian likelihood whose noise is learned, D
     features, K components and posteriors that do not overlap. If K components leave the residual
@@ -405,12 +408,13 @@ class WiSEALE(Objective):
 
         \text{noise variance} = R / (D - \text{weight} \cdot K).
 
-    A weight above D / K makes the codes collapse. ``weight="auto"`` stays below:
+    A weight above D / K makes the codes collapse. This does not apply to "sliced", which spreads
+    the codes. ``weight="auto"`` is
 
     - ``min(1, 0.25 * D / K)`` of "jensen" plus ``min(25, 0.04 * D)`` of "sliced" for "blend".
-      ``sliced_share="auto"`` divides smaller weights in the same proportion. Larger weights
-      only increase the part of "sliced";
-    - ``min(25, 0.04 * D)`` for "sliced", which spreads the codes;
+      ``sliced_share="auto"`` divides smaller weights in the same proportion; of larger weights,
+      the excess goes to "sliced";
+    - ``min(25, 0.04 * D)`` for "sliced";
     - ``min(10, 0.08 * D / K)`` for the other bounds.
 
     References
