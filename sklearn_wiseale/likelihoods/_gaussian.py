@@ -117,7 +117,8 @@ class GaussianNoise(Observation):
     def update(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
         if not self.learned:
             return
-        target = batch_mean((x - output).square(), observed, self.noise_variance)
+        squared = F.mse_loss(output, x, reduction="none")
+        target = batch_mean(squared, observed, self.noise_variance)
         self.noise_variance.lerp_(target, self.rate).clamp_(min=NOISE_FLOOR**2)
 
     @torch.no_grad()
