@@ -1,4 +1,4 @@
-"""The way back from a file to an estimator."""
+"""Reading of saved estimators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 
 import torch
 
-from ._persistence.restore import restore
 from ._persistence.save import read
 from ._training.parameters import find_device
 from ._transformer import WiSEALETransformer
@@ -27,19 +26,19 @@ def load(
 ) -> WiSEALETransformer:
     """Read an estimator that :meth:`WiSEALETransformer.save` has written.
 
-    No code in the file is run, whoever has written it: classes are looked up by name among those
-    of this package, and shapes are compared with the tensors before anything is built.
+    Reading runs no code of the file, whoever has written it: classes are looked up by name among
+    those of this package, and shapes are compared with the tensors before anything is built.
 
     Parameters
     ----------
     path : str or PathLike
 
     device : str or torch.device, default="auto"
-        Becomes the parameter ``device`` of the estimator. "auto" keeps the one that it was saved
-        with or, where that is not available here, stands for itself.
+        The parameter ``device`` of the estimator. "auto" keeps the saved one if it is available
+        here.
 
     objective, likelihood, network : object, default=None
-        Handed back where they are code of your own, which is not stored: for instance
+        Parts of your own code, which is not stored: for instance
         ``network=Modules(encoder, decoder)``, equal to the one that was fitted.
 
     Returns
@@ -53,8 +52,8 @@ def load(
         If there is no such file.
 
     ValueError
-        If it is damaged, of another kind or of a newer release; if a part has to be handed back,
-        or does not fit the weights; or if there is no such device.
+        If the file is damaged, of another kind or of another format version; if a part of your own
+        is missing or does not fit the weights; or if the device is not available.
 
     See Also
     --------
@@ -74,4 +73,4 @@ def load(
     """
     find_device(device, "float32")
     parts = {"objective": objective, "likelihood": likelihood, "network": network}
-    return read(path, parts, lambda stored: restore(stored, WiSEALETransformer, device))
+    return read(path, WiSEALETransformer, device, parts)

@@ -12,22 +12,16 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-)
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._data.rows import Rows, chunk_length, dense
+from ._data.rows import Rows, chunk_length, dense, has_missing
 from ._data.scaling import Scaling
-from ._data.validation import (
-    check_rows,
-    image_rows,
-)
+from ._data.validation import check_rows, image_rows
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
 from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
-from ._persistence.checkpoint import Checkpoint, fingerprint_of
-from ._persistence.save import Stored
+from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
     BestState,
     ProgressBar,
@@ -36,25 +30,16 @@ from ._training.callbacks import (
     is_kept,
     refuse_pickling,
 )
-from ._training.group import current_processes
+from ._training.distributed import Processes, current_processes
 from ._training.net import VariationalNet, build_net
-from ._training.outcome import warn_of_end
-from ._training.parameters import check_parameters, find_device, resolve
+from ._training.parameters import find_device, resolve
 from ._training.plan import batch_size, learning_rate, n_epochs, split_rows
-from ._training.processes import OneProcess
 from .diagnostics import AggregateKLBounds, aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import Network
 from .objectives import Objective
 
 __all__ = ["EstimatorSteps"]
-
-#: Fitted attributes that files hold besides the state of the net.
-_STORED = (
-    *("n_features_in_", "n_components_", "n_samples_seen_", "n_iter_", "_n_axes", "_image_shape"),
-    *("best_epoch_", "start_losses_", "stop_reason_", "noise_scale_", "aggregate_kl_bounds_"),
-    "_sklearn_output_config",
-)
 
 
 class EstimatorSteps(BaseEstimator):
@@ -97,7 +82,7 @@ class EstimatorSteps(BaseEstimator):
     _doc_link_template = property(lambda self: _page_of_class())
 
     def __sklearn_clone__(self) -> Any:
-        """A clone; its callbacks are made anew, with the objects that these were made with."""
+        """A clone with new callbacks, which are made with the same arguments as the old ones."""
         bare, callbacks = copy.copy(self), self._callbacks()
         if self.net_params and callbacks:
             bare.net_params = {k: v for k, v in self.net_params.items() if k != "callbacks"}
@@ -112,7 +97,7 @@ class EstimatorSteps(BaseEstimator):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles, which callbacks that are no longer in net_params are left out of."""
+        """State for pickles, without callbacks that are no longer in net_params."""
         refuse_pickling(self._callbacks())
         state = {**super().__getstate__()}
         if "net_" in state:
@@ -136,39 +121,10 @@ class EstimatorSteps(BaseEstimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _take_apart(self) -> Stored:
-        """Parameters, attributes and state of the fitted estimator, for a file.
-
-        Raises
-        ------
-        ValueError
-            If it is a subclass, or a parameter is not allowed.
-        """
-        name = type(self).__name__
-        if type(self).__module__.split(".")[0] != __name__.split(".")[0]:
-            raise ValueError(
-                f"{name} cannot be saved: it is no class of sklearn_wiseale. Pickle it instead."
-            )
-        check_parameters(self)
-        net, net_params = self._stored_net()
-        parameters = self.get_params(deep=False)
-        if isinstance(parameters["device"], torch.device):
-            parameters["device"] = str(parameters["device"])
-        attributes = {key: vars(self)[key] for key in _STORED if key in vars(self)}
-        attributes["_inverse_dtype"] = np.dtype(self._inverse_dtype).str
-        if "feature_names_in_" in vars(self):
-            attributes["feature_names_in_"] = list(map(str, self.feature_names_in_))
-        state = {k: v for k, v in net.state_dict().items() if k not in ("optimizer", "rates")}
-        state["divergence"] = copy.deepcopy(net.criterion_).state_dict()  # without a bank
-        scaling = {k: torch.from_numpy(np.array(v)) for k, v in self._scaling._asdict().items()}
-        built = {**self._built, "net_params": net_params}
-        state["scaling"] = scaling
-        return Stored(name, parameters, built, attributes, state)
-
     # fitting ------------------------------------------------------------------------------
 
     def _stored_net(self) -> tuple[VariationalNet, dict[str, Any] | None]:
-        """The net and what it was built with, callbacks left out that net_params no longer has."""
+        """The net and its parameters, without callbacks that are no longer in net_params."""
         net, params = self.net_, self._net_params
         if params and params.get("callbacks") and not self._callbacks():
             net = net.without_callbacks()
@@ -182,11 +138,10 @@ class EstimatorSteps(BaseEstimator):
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[list[Callable[[], None]]]:
-        """Put the attributes back as they were if what is inside raises an error.
+        """Restore the attributes if an error is raised inside.
 
-        The list that is given takes functions that put back what attributes hold. An interrupt
-        puts all back as long as training has not begun, and otherwise leaves a usable estimator,
-        trained so far.
+        Functions in the list restore what the attributes hold. After an interrupt, the attributes
+        are restored only if training has not begun; else the estimator is usable, trained so far.
         """
         before, undo = self.__dict__.copy(), list[Callable[[], None]]()
         try:
@@ -199,7 +154,7 @@ class EstimatorSteps(BaseEstimator):
                     step()
             raise
 
-    def _require_same_fit(self, processes: OneProcess, X: Any) -> None:
+    def _require_same_fit(self, processes: Processes, X: Any) -> None:
         """Raise a ValueError on all processes if they do not all make the same fit."""
         if processes.size == 1:
             return
@@ -214,7 +169,7 @@ class EstimatorSteps(BaseEstimator):
                 f"Got n_samples={X.shape[0]}."
             )
 
-    def _hash_parameters(self, processes: OneProcess) -> str:
+    def _hash_parameters(self, processes: Processes) -> str:
         """Hash of the parameters on which the course of a fit depends."""
         if self.checkpoint is None:
             return ""
@@ -228,19 +183,35 @@ class EstimatorSteps(BaseEstimator):
             {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
         )
 
-    def _open_checkpoint(self, X: Any, params_hash: str, warm: bool) -> Checkpoint | None:
-        """The checkpoint of this fit, with these data and parameters."""
+    def _open_checkpoint(
+        self, X: Any, params_hash: str, warm: bool, seed: int
+    ) -> tuple[Checkpoint | None, int]:
+        """The checkpoint of this fit, and the seed of its split, which may be a stored one."""
         if self.checkpoint is None:
-            return None
+            return None, seed
         state = self.net_.module_.state_dict() if warm else {}
-        fingerprint = fingerprint_of(
-            [params_hash, _fingerprint(X), *self._scaling]
-            + [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
-        )
-        return Checkpoint(self.checkpoint, fingerprint)
+        weights = [value.numpy(force=True) for value in state.values() if torch.is_tensor(value)]
+        fingerprint = joblib.hash([params_hash, _fingerprint(X), *self._scaling, *weights])
+        checkpoint = Checkpoint(self.checkpoint, fingerprint)
+        return checkpoint, checkpoint.stored_seed(seed)
+
+    def _prepare_net(
+        self,
+        X: Any,
+        parts: dict[str, Any],
+        undo: list[Callable[[], None]] | None,
+        rng: np.random.RandomState,
+        processes: Processes,
+    ) -> bool:
+        """Build the net or, with ``undo``, keep it; return whether X has missing entries."""
+        if undo is None:
+            return self._start(X, parts, rng, processes)
+        undo.append(self._ready_net().make_rollback())
+        self._continue_training(parts)
+        return has_missing(X)
 
     def _continue_training(self, parts: dict[str, Any]) -> None:
-        """Take over an objective that has changed; refuse other changes of a fitted state."""
+        """Take over a changed objective; refuse other changes of what the net was built from."""
         for name, built in self._built.items():
             now = parts.get(name, getattr(self, name))
             if joblib.hash(now) == joblib.hash(built):
@@ -256,7 +227,7 @@ class EstimatorSteps(BaseEstimator):
             self._built = {**self._built, name: now}
 
     def _start(
-        self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: OneProcess
+        self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: Processes
     ) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
         moments = column_moments(X, getattr(self, "feature_names_in_", None), processes)
@@ -283,20 +254,7 @@ class EstimatorSteps(BaseEstimator):
             )
         batch = batch_size(self.batch_size, X.shape[0], processes.size)
         rate = learning_rate(self.learning_rate, batch, X.shape[1], decays=True)
-        self.net_ = self._build_net(module, divergence, seed, rate)
-        fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
-        self._built = {**fixed, **parts}
-        self._net_params = self.net_params and dict(self.net_params)
-        self.n_components_ = self.n_components
-        self._n_axes = len(axes.variance)
-        self.n_samples_seen_ = 0
-        self.history_: list[dict[str, float]] = []
-        return moments.missing
-
-    def _build_net(
-        self, module: Any, divergence: torch.nn.Module, seed: int, rate: float
-    ) -> VariationalNet:
-        return build_net(
+        self.net_ = build_net(
             module,
             divergence,
             seed=seed,
@@ -306,9 +264,17 @@ class EstimatorSteps(BaseEstimator):
             patience=self.n_iter_no_change,
             tol=self.tol,
         )
+        fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
+        self._built = {**fixed, **parts}
+        self._net_params = self.net_params and dict(self.net_params)
+        self.n_components_ = self.n_components
+        self._n_axes = len(axes.variance)
+        self.n_samples_seen_ = 0
+        self.history_: list[dict[str, float]] = []
+        return moments.missing
 
     def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
-        """Rows to train on and rows held out, or None."""
+        """Rows to train on, and rows held out or None."""
         if not self.early_stopping:
             return self._training_rows(X, missing).make_resident(), None
         numbers = split_rows(X.shape[0], X.shape[1], self.validation_fraction, rng)
@@ -326,7 +292,7 @@ class EstimatorSteps(BaseEstimator):
     ) -> None:
         """Train, and set the attributes of training even when interrupted.
 
-        ``fit`` lets the learning rate decay to zero; ``partial_fit`` trains for one epoch.
+        With ``decays``, as in ``fit``, the learning rate falls to zero; else there is one epoch.
         """
         net, processes, n = self._ready_net(), current_processes(), len(rows)
         if n < processes.size:
@@ -362,7 +328,7 @@ class EstimatorSteps(BaseEstimator):
             self._set_noise_scale()
 
     def _set_outcome_attributes(self, best_state: BestState | None) -> None:
-        """Set the attributes about the end of a fit; after ``partial_fit`` there are none."""
+        """Set the attributes about the end of ``fit``; ``partial_fit`` removes them."""
         for name in ("best_epoch_", "start_losses_", "stop_reason_"):
             self.__dict__.pop(name, None)
         if best_state is not None and hasattr(best_state, "best_epoch_"):  # an epoch began
@@ -371,15 +337,8 @@ class EstimatorSteps(BaseEstimator):
             if best_state.start_:
                 self.start_losses_ = dict(best_state.start_)
 
-    def _warn_of_end(self) -> None:
-        """Warn if training was of no use or ended too early."""
-        if "start_losses_" in self.__dict__:
-            rows = [self.start_losses_, *self.history_[-self.n_iter_ :]]
-            losses = [row["valid_loss"] for row in rows]
-            warn_of_end(losses, self.best_epoch_, self)
-
     def _set_noise_scale(self) -> None:
-        """Standard deviation of Gaussian noise in the units of X, if there is such noise."""
+        """Set ``noise_scale_``, in the units of X, if the likelihood has Gaussian noise."""
         self.__dict__.pop("noise_scale_", None)
         noise = self.net_.module_.likelihood.noise_std()
         if noise is None:
@@ -390,9 +349,14 @@ class EstimatorSteps(BaseEstimator):
         self.noise_scale_ = std if by_column else float(std[0])
 
     def _bound_aggregate(
-        self, mean: np.ndarray, log_var: np.ndarray, rng: np.random.RandomState, n_rows: int
-    ) -> None:
-        """Bounds on the divergence of the aggregate of all rows, the upper one of some of them."""
+        self, X: Any, missing: bool, processes: Processes, rng: np.random.RandomState, n_rows: int
+    ) -> np.ndarray:
+        """Set ``aggregate_kl_bounds_``, the upper from at most ``n_rows`` rows; return codes."""
+
+        def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
+            return self._encode(self._training_rows(X, missing), first)
+
+        mean, log_var = processes.encode_rows(encode, X, self.net_.module_.fill)
         chosen = np.arange(len(mean))
         if len(mean) > n_rows:
             chosen = np.sort(rng.choice(len(mean), n_rows, replace=False))
@@ -401,11 +365,12 @@ class EstimatorSteps(BaseEstimator):
             aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
             len(chosen),
         )
+        return mean
 
     # rows -----------------------------------------------------------------------------------
 
     def _validate_rows(self, X: Any, *, reset: bool) -> Any:
-        """X of a fit, checked: ndarray, memmap or CSR matrix of any real dtype."""
+        """Check X of a fit; return an ndarray, memmap or CSR matrix of any real dtype."""
         built = {} if reset else self._built
         likelihood = built.get("likelihood") or resolve("likelihood", self.likelihood)
         X, image_shape = image_rows(X, built.get("network") or self.network)
@@ -417,14 +382,14 @@ class EstimatorSteps(BaseEstimator):
         return X
 
     def _training_rows(self, X: Any, missing: bool, index: np.ndarray | None = None) -> Rows:
-        """Rows of a validated X, of which it is known whether entries are missing."""
+        """Rows of a validated X; ``missing`` tells whether entries are missing."""
         device = torch.device(self._ready_net().device)
         return Rows(X, self._scaling, self._dtype, device, index, missing=missing)
 
     def _rows_in_use(self, X: Any, *, float64: bool = False) -> Rows:
         """Rows of X; each chunk is checked for NaN and infinity when it is read.
 
-        With ``float64`` they are on the CPU if the net's device has no float64.
+        With ``float64``, they are on the CPU if the net's device does not support float64.
         """
         check_is_fitted(self)
         device = torch.device(self._ready_net().device)
@@ -448,17 +413,6 @@ class EstimatorSteps(BaseEstimator):
             refine(self.net_.module_, found, rows)
         mean, log_var = (part.numpy(force=True) for part in found)
         self._refuse_overflow("codes", mean + log_var, rows.X, first)
-        return mean, log_var
-
-    def _encode_training_rows(
-        self, X: Any, missing: bool, processes: OneProcess
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Means and log-variances of the encoder's posteriors, for all rows of a fit."""
-
-        def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
-            return self._encode(self._training_rows(X, missing), first)
-
-        mean, log_var = processes.encode_rows(encode, X, self.net_.module_.fill)
         return mean, log_var
 
     def _refuse_overflow(self, what: str, results: np.ndarray, X: Any, first: int = 0) -> None:
@@ -494,9 +448,9 @@ class EstimatorSteps(BaseEstimator):
         return weight_dtype(self._built["precision"])
 
     def _ready_net(self) -> VariationalNet:
-        """The net, on the device that is asked for now: an estimator may have been moved.
+        """The net, moved to the current value of ``device``.
 
-        Of GPUs without a number each thread has its own: the net stays on the one where it is.
+        For "cuda" without a number, each thread has its own GPU: the net stays where it is.
         """
         device = find_device(self.device, self.precision)
         if ":" in str(self.device) or torch.device(self.net_.device).type != device.type:
@@ -507,11 +461,11 @@ class EstimatorSteps(BaseEstimator):
 def _fingerprint(X: Any) -> str:
     """Hash of the shape, the dtype and some rows of X."""
     some = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(int))
-    return fingerprint_of([f"{X.shape} {X.dtype}", dense(X[some])])
+    return joblib.hash([f"{X.shape} {X.dtype}", dense(X[some])])
 
 
 def _page_of_class() -> str:
-    """Address of a class's page in the documentation that the package's metadata name, if any."""
+    """Address of a class's documentation, from the package's metadata, or ""."""
     with suppress(metadata.PackageNotFoundError):
         for entry in metadata.metadata("sklearn-wiseale").get_all("Project-URL", []):
             label, _, address = entry.partition(", ")

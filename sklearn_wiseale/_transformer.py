@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._data.rows import has_missing
 from ._data.validation import (
     Interval,
     RealNotInt,
@@ -28,12 +23,10 @@ from ._model.inference import default_draws, log_likelihoods
 from ._persistence.onnx import export
 from ._persistence.save import write
 from ._steps import EstimatorSteps
-from ._training.callbacks import (
-    EachEpoch,
-)
-from ._training.group import current_processes
-from ._training.outcome import warn_of_collapse
-from ._training.parameters import PARTS, check_parameters, enough_memory
+from ._training.callbacks import EachEpoch
+from ._training.distributed import current_processes
+from ._training.outcome import warn_of_collapse, warn_of_end
+from ._training.parameters import PARTS, TO_FIT, TO_SCORE, TO_USE, check_parameters, enough_memory
 from ._training.sklearn_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import active_units
 from .likelihoods import LIKELIHOODS, Likelihood
@@ -42,16 +35,9 @@ from .objectives import OBJECTIVES, Objective
 
 __all__ = ["WiSEALETransformer"]
 
-#: Rows from which the upper bound of ``aggregate_kl_bounds_`` is computed, at most.
+#: Maximum number of rows for the upper bound of ``aggregate_kl_bounds_``.
 _BOUND_ROWS = 1000
-_BOUND_ROWS_OF_CHUNK = 256  # of partial_fit, which must stay cheap
-#: What to do where memory is short.
-_TO_FIT = (
-    "Lower batch_size, the width of the objective or the layers of the network, or use "
-    "device='cpu': memory is too small for this fit."
-)
-_TO_USE = "Free some memory, or set_params(device='cpu'): rows are taken in small parts already."
-_TO_SCORE = "Lower n_draws, free some memory, or set_params(device='cpu')."
+_BOUND_ROWS_OF_CHUNK = 256  # in partial_fit, which must stay cheap
 
 
 class WiSEALETransformer(
@@ -64,10 +50,10 @@ class WiSEALETransformer(
     r"""Dimensionality reduction by a variational autoencoder with an aggregate prior.
 
     Codes are the means of the encoder's Gaussian posteriors :math:`q(z|x)`; a decoder maps codes
-    back. Training maximises the likelihood of the reconstruction less a divergence, by default
-    that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
-    :math:`\mathcal{N}(0, I)` (WiSE-ALE). It starts from principal component analysis, and
-    gives back the state in which held-out rows have the lowest loss, the start included.
+    back. Training maximises the log-likelihood of the reconstruction minus a divergence: by
+    default, that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
+    :math:`\mathcal{N}(0, I)` (WiSE-ALE). Training starts from principal component analysis. The
+    fitted state is the one with the lowest loss of held-out rows, the start included.
 
     Parameters
     ----------
@@ -75,7 +61,7 @@ class WiSEALETransformer(
         Dimensions of the codes.
 
     objective : {"wiseale", "elbo", "infovae", "wae"} or Objective, default="wiseale"
-        What is minimised; a string stands for the class's defaults. See
+        The objective to minimise; a string selects a class with its default parameters. See
         :mod:`sklearn_wiseale.objectives`.
 
     likelihood : str or Likelihood, default="gaussian"
@@ -86,34 +72,33 @@ class WiSEALETransformer(
         Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
 
     scale : {"auto", "feature", "global"} or None, default="auto"
-        How X is scaled inside: "feature" standardises each column; "global" centres each column
-        and divides all by one number (images, spectra); None leaves X as it is. "auto" is the
-        likelihood's choice: "feature" for the Gaussian, None for the others.
+        Internal scaling of X: "feature" standardises each column; "global" centres each column
+        and divides all by one number (images, spectra); None leaves X as it is. "auto" is
+        "feature" for the Gaussian likelihood and None for the others.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" aims at 600 steps, or at ``10 * sqrt(n_samples)``
-        where that is more, in 2 to 60 passes.
+        Passes over the training rows. "auto" aims at 600 steps, or ``10 * sqrt(n_samples)`` if
+        that is more, in 2 to 60 passes.
 
     batch_size : int or "auto", default="auto"
-        Rows a step, at most; with several processes, of each. "auto" grows with n_samples, up to
-        256 of all processes together.
+        Maximum number of rows in a step, for each process. "auto" grows with n_samples, up to 256
+        for all processes together.
 
     learning_rate : float or "auto", default="auto"
-        Of AdamW, at its highest: warmed up over 50 steps and, in ``fit``, lowered to zero along a
-        half cosine over the last three quarters. "auto" is ``8e-3 * sqrt(batch_size / 64)``. Beyond
-        64 columns that times ``(64 / n_features) ** 0.75``, but not below
-        ``1e-3 * sqrt(batch_size / 64)``, which is also the rate that ``partial_fit`` holds.
+        Highest learning rate of AdamW. It is reached after 50 steps and, in ``fit``, falls to zero
+        along a half cosine over the last three quarters. "auto" is ``8e-3 * sqrt(batch_size / 64)``
+        up to 64 columns. Beyond, it is multiplied by ``(64 / n_features) ** 0.75``, but stays at
+        least ``1e-3 * sqrt(batch_size / 64)``, which is also the rate of ``partial_fit``.
 
     early_stopping : bool or "auto", default="auto"
-        Hold rows out, give back the state in which they have the lowest loss, of running averages
-        of the weights after each epoch, and stop when it no longer falls. "auto" does so in
-        ``fit``, whatever the number of rows, and not in ``partial_fit``. The start is given back
-        unless an epoch beats it by one standard error of the rows' differences.
+        Hold rows out, keep the state with their lowest loss, and stop when this loss no longer
+        falls. States are running averages of the weights after each epoch. "auto" is True in
+        ``fit`` and False in ``partial_fit``. The start is kept unless an epoch is better by one
+        standard error of the rows' differences.
 
     validation_fraction : float, default=0.15
-        Share of the rows held out, drawn at random; at most 2,048 rows, fewer of very wide data.
-        Of few rows more are held out: 12, or a third where there are fewer than 36. Scaling and
-        the PCA start use all rows.
+        Share of the rows to hold out, drawn at random: at most 2,048 rows (fewer for very wide
+        data), at least 12 or, below 36 rows, a third. Scaling and the PCA start use all rows.
 
     n_iter_no_change : int, default=15
         Epochs without improvement after which training stops.
@@ -122,33 +107,33 @@ class WiSEALETransformer(
         Fall of the held-out loss, in nats, that counts as improvement.
 
     warm_start : bool, default=False
-        Let ``fit`` go on from the present weights and scaling. Of the parameters that shape them
-        (n_components, likelihood, network, scale, precision) none may then change.
+        Let ``fit`` continue from the present weights and scaling. The parameters n_components,
+        likelihood, network, scale and precision must then stay as they are.
 
     device : str or torch.device, default="auto"
-        "auto" takes CUDA, then MPS, then the CPU; or any torch device.
+        "auto" is CUDA if available, else MPS, else the CPU.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
-        "bfloat16" runs the networks under autocast, the objective in float32. "float64" also
-        gives float64 codes.
+        "bfloat16" runs the networks under autocast and the objective in float32. With "float64",
+        codes are float64 too.
 
     checkpoint : str or PathLike, default=None
-        Directory to which ``fit`` writes its state after each epoch. Where a fit with the same
-        data and parameters has been killed, it goes on from the last epoch and ends as it would
-        have; a fit that ends removes its file. Searches may share a directory. Callbacks of your
-        own begin anew.
+        Directory to which ``fit`` writes its state after each epoch. If a fit with the same data
+        and parameters was killed, the next one continues from its last epoch, with the same
+        result. A fit that ends removes its file. Searches may share a directory. Your own
+        callbacks start anew, unless they have ``state_dict`` and ``load_state_dict``.
 
     verbose : int, default=0
         1 shows a progress bar over epochs.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds weights, order of rows and noise. numpy's and torch's global generators are left as
+        Seed of weights, order of rows and noise. The global generators of numpy and torch stay as
         they are, except that None draws a seed from numpy's.
 
     net_params : dict, default=None
-        Merged last into the parameters of the skorch net, e.g.
-        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``. Callbacks are used as they are;
-        a clone has its own, made with the same objects.
+        Further parameters of the skorch net, e.g.
+        ``{"optimizer__weight_decay": 0.1, "callbacks": [...]}``. Callbacks are not copied by
+        ``fit``; ``clone`` makes new ones with the same arguments.
 
     Attributes
     ----------
@@ -156,48 +141,48 @@ class WiSEALETransformer(
         The trained skorch net; ``net_.module_`` has the encoder, the decoder and the likelihood.
 
     history_ : list of dict
-        One an epoch, plain numbers: ``train_reconstruction`` and ``train_divergence`` (nats a row,
-        scaled units), their sum ``train_loss``, the same with ``valid_`` where rows are held out,
-        ``learning_rate`` and ``dur`` (seconds); and, as booleans, ``train_loss_best`` and
-        ``valid_loss_best``: whether the loss is the lowest so far.
+        One dict for each epoch: ``train_reconstruction`` and ``train_divergence`` (nats per row, in
+        scaled units), their sum ``train_loss``, the same with ``valid_`` if rows are held out,
+        ``learning_rate`` and ``dur`` (seconds). The booleans ``train_loss_best`` and
+        ``valid_loss_best`` tell whether the loss is the lowest so far.
 
     n_iter_ : int
         Epochs run: by the last ``fit``, or by all calls of ``partial_fit``.
 
     best_epoch_ : int
-        Epoch of the last ``fit`` whose state was given back, from 1; 0 is the start. Where no
-        rows are held out it is the last one.
+        Epoch of the last ``fit`` whose state was kept, from 1; 0 is the start. If no rows are held
+        out, it is the last one.
 
     start_losses_ : dict
         ``valid_reconstruction``, ``valid_divergence`` and ``valid_loss`` of the start, before the
-        first epoch of ``history_``; only where rows are held out.
+        first epoch; only if rows are held out.
 
     stop_reason_ : str
         Why the last ``fit`` ended: "max_epochs", "no_improvement" (of held-out rows),
-        "diverged" (a loss that was not finite), "callback" or "interrupted". This and the two
-        above are of ``fit``; ``partial_fit`` removes them.
+        "diverged" (a loss that was not finite), "callback" or "interrupted". ``partial_fit``
+        removes this attribute and the two above.
 
     n_features_in_ : int
         Columns of X.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the columns, where X had string names.
+        Names of the columns, if X had string names.
 
     n_samples_seen_ : int
         Rows seen by ``fit`` and by all calls of ``partial_fit`` since.
 
     noise_scale_ : float or ndarray of shape (n_features,)
-        Standard deviation of the Gaussian noise in the units of X; only with that likelihood.
-        NaN for columns that have another.
+        Standard deviation of the Gaussian noise in the units of X; only with this likelihood.
+        NaN for columns with another one.
 
     aggregate_kl_bounds_ : AggregateKLBounds (lower, upper, n_upper)
-        Bounds on the divergence of the aggregate posterior from the prior, nats: "moment" over
-        all rows of X (of ``partial_fit``: over the last chunk) and "jensen" over ``n_upper``
-        of them drawn at random; on a sample it is still an upper bound in expectation.
+        Bounds, in nats, on the divergence of the aggregate posterior from the prior: "moment" over
+        all rows of X (for ``partial_fit``, of the last chunk), and "jensen" over ``n_upper`` rows
+        drawn at random, which is an upper bound in expectation.
 
     See Also
     --------
-    sklearn.decomposition.PCA : The linear method that this one starts from.
+    sklearn.decomposition.PCA : The linear method from which training starts.
     sklearn_wiseale.diagnostics.reconstruction_r2 : Share of variance reconstructed, for scoring.
 
     Notes
@@ -209,7 +194,7 @@ class WiSEALETransformer(
         \frac1N \sum_i \mathbb{E}_{q_i} \log p(x_i | z)
         - \text{weight} \cdot \mathrm{KL}\Big(\frac1N \sum_i q_i \,\Big\|\, p\Big).
 
-    It may exceed the log-likelihood by up to log N nats and is no bound on it; ``score`` is.
+    It may exceed the log-likelihood by up to log N nats, so it is not a bound; ``score`` is one.
 
     References
     ----------
@@ -326,17 +311,17 @@ class WiSEALETransformer(
     # fitting ------------------------------------------------------------------------------
 
     @with_callbacks
-    @enough_memory(_TO_FIT)
+    @enough_memory(TO_FIT)
     def fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Learn encoder and decoder from X.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            At least two rows. Sparse matrices are densified batch by batch. NaN is an entry that
-            was not observed: it counts for nothing. With ``network=Conv(...)`` also images of
-            shape (n_samples, C, H, W); every method then takes them, and ``inverse_transform``
-            and ``sample`` give them back.
+            At least two rows. Sparse matrices are densified batch by batch. NaN marks a missing
+            entry, which does not contribute. With ``network=Conv(...)``, X may hold images of shape
+            (n_samples, C, H, W); every method then takes images, and ``inverse_transform`` and
+            ``sample`` return them.
 
         y : ignored
             Present for scikit-learn's conventions.
@@ -348,29 +333,27 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is not what is allowed.
+            If a parameter or X is invalid.
 
         MemoryError
-            If the device's memory is too small; the message says which parameters to lower.
+            If the device's memory is too small. The message names the parameters to lower.
 
         Warns
         -----
         UserWarning
-            If the start was given back after ``n_iter_no_change`` epochs or more, or components
-            are not in use.
+            If the start was kept after ``n_iter_no_change`` epochs or more, or if components are
+            not in use.
 
         ConvergenceWarning
-            If the loss is no longer finite, or ``max_epochs="auto"`` ended a fit that was still
-            improving.
+            If the loss is no longer finite, or still fell when ``max_epochs="auto"`` ended the fit.
 
         Notes
         -----
-        After any error a fitted state is as it was. An interrupt leaves what has been trained so
-        far.
+        After an error, a fitted estimator is as before; after an interrupt, it is trained so far.
 
-        Where ``torch.distributed`` has been set up, as by ``accelerate``, all processes of the
-        default group make one fit together, and have to call ``fit`` with the same X and
-        parameters: see :ref:`ranks`.
+        If ``torch.distributed`` is set up, for example by ``accelerate``, all processes of the
+        default group train one model and must call ``fit`` with the same X and parameters: see
+        :ref:`ranks`.
         """
         processes = current_processes()
         task = FitTask(self, lambda: {"net_": self.net_.snapshot()}, heard=processes.is_first)
@@ -384,16 +367,11 @@ class WiSEALETransformer(
             self._require_same_fit(processes, X)
             rng = processes.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)
-            if warm:
-                undo.append(self._ready_net().make_rollback())
-                self._continue_training(parts)
-                missing = has_missing(X)
-            else:
-                missing = self._start(X, parts, rng, processes)
+            missing = self._prepare_net(X, parts, undo if warm else None, rng, processes)
             self.n_samples_seen_ = X.shape[0]
-            checkpoint = processes.from_first(lambda: self._open_checkpoint(X, params_hash, warm))
-            if checkpoint:
-                split_seed = checkpoint.stored_seed(split_seed)
+            checkpoint, split_seed = processes.from_first(
+                lambda: self._open_checkpoint(X, params_hash, warm, split_seed)
+            )
             split_rng = np.random.RandomState(split_seed)
             train, held_out = self._split(X, split_rng, missing)
             task.begin(X, y)
@@ -403,24 +381,20 @@ class WiSEALETransformer(
                 last.append(("checkpoint", writes))
             resume = checkpoint.resume if checkpoint and checkpoint.state else None
             self._train(train, held_out, decays=True, extra_callbacks=last, resume=resume)
-            self._warn_of_end()
-            codes = self._encode_training_rows(X, missing, processes)
-            self._bound_aggregate(*codes, split_rng, _BOUND_ROWS)
-            n_active = active_units(codes[0])
-            objective = self._built["objective"]
-            warn_of_collapse(n_active, self.n_components_, self._n_axes, objective)
+            warn_of_end(self)
+            codes = self._bound_aggregate(X, missing, processes, split_rng, _BOUND_ROWS)
+            warn_of_collapse(active_units(codes), self)
             task.end()
             if checkpoint and processes.is_first:
                 checkpoint.remove()
         return self
 
-    @enough_memory(_TO_FIT)
+    @enough_memory(TO_FIT)
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Train for one pass over a chunk of rows.
 
-        The first chunk settles scaling and the PCA start, so it should be representative: a
-        column that is constant in it is never scaled.
-        The divergence is told the number of rows seen so far. No rows are held out.
+        The first chunk sets scaling and the PCA start, so it should be representative: a column
+        that is constant in it is never scaled. No rows are held out.
 
         Parameters
         ----------
@@ -437,10 +411,10 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is not what is allowed, or with ``early_stopping=True``.
+            If a parameter or X is invalid, or with ``early_stopping=True``.
 
         MemoryError
-            If the device's memory is too small; the message says which parameters to lower.
+            If the device's memory is too small. The message names the parameters to lower.
         """
         processes = current_processes()
         with self._unchanged_on_error() as undo:
@@ -455,26 +429,22 @@ class WiSEALETransformer(
                 X = self._validate_rows(X, reset=first)
                 rng = check_seed(self.random_state if first else 0)
             self._require_same_fit(processes, X)
-            if first:
-                missing = self._start(X, parts, processes.share_rng(rng), processes)
-            else:
-                undo.append(self._ready_net().make_rollback())
-                self._continue_training(parts)
-                missing = has_missing(X)
+            rng = processes.share_rng(rng)
+            missing = self._prepare_net(X, parts, None if first else undo, rng, processes)
             self.n_samples_seen_ += X.shape[0]
             self._train(self._training_rows(X, missing), None, decays=False)
-            codes = self._encode_training_rows(X, missing, processes)
-            self._bound_aggregate(*codes, np.random.RandomState(0), _BOUND_ROWS_OF_CHUNK)
+            rng = np.random.RandomState(0)
+            self._bound_aggregate(X, missing, processes, rng, _BOUND_ROWS_OF_CHUNK)
         return self
 
     # using ----------------------------------------------------------------------------------
 
-    @enough_memory(_TO_USE)
+    @enough_memory(TO_USE)
     def transform(self, X: Any) -> np.ndarray:
-        """Means of the posteriors q(z|x): deterministic, each row by itself.
+        """Means of the posteriors q(z|x): deterministic, and independent of other rows.
 
-        Of a row with missing entries (NaN) it is the mode of p(z|x) given the others, found from
-        the encoder's mean; ``inverse_transform`` then fills them in.
+        For a row with missing entries (NaN), the code is the mode of p(z|x) given the observed
+        entries, found from the encoder's mean. ``inverse_transform`` then fills in the others.
 
         Parameters
         ----------
@@ -488,42 +458,41 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If X is not what is allowed, or has a row so far from those in ``fit`` that its code is
-            not finite.
+            If X is invalid, or has a row so far from the training rows that its code is not finite.
         """
         return self._encode(self._rows_in_use(X))[0]
 
-    @enough_memory(_TO_USE)
+    @enough_memory(TO_USE)
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Means of p(x|z), in the units of X.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
-            Codes, for instance from :meth:`transform`; a dataframe of them is accepted.
+            Codes, for instance from :meth:`transform`.
 
         Returns
         -------
         X_original : ndarray of shape (n_samples, n_features)
-            Expected values given the codes. In float32 where the training data fit into that
-            without loss and with room to spare, else in float64.
+            Expected values given the codes: float32 if it holds the training data without loss and
+            with room to spare, else float64.
 
         Raises
         ------
         ValueError
-            If X has another number of columns than the codes, or rows decode to what is not finite.
+            If X has not ``n_components_`` columns, or if decoded rows are not finite.
         """
         check_is_fitted(self)
         Z = check_codes(X, self.n_components_, self._dtype, type(self).__name__)
         return self._decode(Z, lambda likelihood, output: likelihood.mean(output))
 
-    @enough_memory(_TO_USE)
+    @enough_memory(TO_USE)
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian posteriors q(z|x).
 
         For a row with missing entries (NaN), they are those of the Laplace approximation to
-        p(z|x) given the observed entries: its mode, as in :meth:`transform`, and the standard
-        deviations of the Gaussian with the curvature there.
+        p(z|x) given the observed entries: the mode, as in :meth:`transform`, and the standard
+        deviations of the Gaussian with the curvature at the mode.
 
         Parameters
         ----------
@@ -536,11 +505,11 @@ class WiSEALETransformer(
         mean, log_var = self._encode(self._rows_in_use(X))
         return mean, np.exp(0.5 * log_var)
 
-    @enough_memory(_TO_USE)
+    @enough_memory(TO_USE)
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw from the model: codes from the prior, then rows from p(x|z), noise included.
 
-        ``inverse_transform`` of normal codes gives the same rows without the noise.
+        For rows without noise, pass standard normal codes to ``inverse_transform``.
 
         Parameters
         ----------
@@ -562,29 +531,29 @@ class WiSEALETransformer(
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         return self._decode(Z, lambda likelihood, output: likelihood.sample(output, generator))
 
-    @enough_memory(_TO_SCORE)
+    @enough_memory(TO_SCORE)
     def score_samples(
         self, X: Any, *, n_draws: int | str = "auto", return_effective: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Importance-weighted bound on log p(x) of each row.
 
-        Proposals are the Gaussians of curvature at the modes of p(z|x), found from the decoder;
-        the draws are the same for every row and call, so that a row's score depends on the row
-        alone. The bound rises with ``n_draws`` in expectation. For a linear decoder and Gaussian
-        noise it is exact up to the share of draws that are taken wider, as a defence.
+        Proposals are Gaussians with the curvature at the modes of p(z|x), found with the decoder.
+        All rows and calls use the same draws, so a row's score depends on this row alone. The
+        expected bound rises with ``n_draws``. For a linear decoder and Gaussian noise, it is exact
+        up to the share of wider draws, which protect against light tails.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
 
         n_draws : int or "auto", default="auto"
-            Draws a row. "auto" is 64 up to 2,048 columns, then fewer, 8 from 16,384 on: each costs
-            more, and the wider the rows, the closer p(z|x) is to the Gaussian that proposes.
-            Where the effective sample size is far below ``n_draws``, take more draws.
+            Draws per row. "auto" is 64 up to 2,048 columns and falls to 8 at 16,384 columns: draws
+            of wide rows cost more, and p(z|x) of wide rows is closer to the Gaussian proposal. If
+            the effective sample size is far below ``n_draws``, use more draws.
 
         return_effective : bool, default=False
-            Also return the effective sample size of the draws, between 1 and ``n_draws``. Near
-            1, the bound is loose.
+            Also return the effective sample size of the draws, between 1 and ``n_draws``. The
+            bound is loose if it is near 1.
 
         Returns
         -------
@@ -610,7 +579,7 @@ class WiSEALETransformer(
         return (log_likelihood, effective) if return_effective else log_likelihood
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of :meth:`score_samples`: nats a row, higher is better.
+        """Mean of :meth:`score_samples`: nats per row, higher is better.
 
         Parameters
         ----------
@@ -630,24 +599,24 @@ class WiSEALETransformer(
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file that :func:`sklearn_wiseale.load` reads.
 
-        A safetensors file with a JSON header: unlike a pickle, reading it runs no code. It holds
-        what a pickle holds, which is all but the optimiser's state: parameters, weights, scaling,
-        noise, ``history_`` and the generators. So a loaded estimator gives the same codes,
-        reconstructions, samples and scores, and goes on training as an unpickled one would.
+        The file is a safetensors file with a JSON header: unlike a pickle, reading it runs no code.
+        It holds parameters, weights, scaling and ``history_``, but, like a pickle, not the state
+        of the optimiser. A loaded estimator gives the same codes, reconstructions, samples and
+        scores, and continues training like an unpickled one.
 
         Parameters
         ----------
         path : str or PathLike
-            Of a directory that is there. An existing file is replaced once the new one is whole.
+            The directory must exist. An existing file is replaced once the new one is complete.
 
         Raises
         ------
         ValueError
-            If a parameter cannot be stored, as callbacks, an optimiser or options of
-            ``torch.compile`` in ``net_params``; or of a subclass of the estimator.
+            If a parameter cannot be stored, such as callbacks, an optimiser or options of
+            ``torch.compile`` in ``net_params``, or if the estimator is of a subclass.
 
         FileNotFoundError
-            If the directory is not there.
+            If the directory does not exist.
 
         See Also
         --------
@@ -655,11 +624,10 @@ class WiSEALETransformer(
 
         Notes
         -----
-        Code of your own is not stored: torch modules of
-        :class:`~sklearn_wiseale.networks.Modules` and classes of parts that you have written are
-        handed back to ``load``. What such parts learn must be parameters or buffers of their
-        modules. Callbacks of :mod:`sklearn.callback` and attributes that you have added are left
-        out.
+        Your own code is not stored: pass torch modules of
+        :class:`~sklearn_wiseale.networks.Modules` and parts of your own classes to ``load``. What
+        they learn must be parameters or buffers of their modules. Callbacks of
+        :mod:`sklearn.callback` and attributes that you have added are not stored.
 
         Examples
         --------
@@ -676,12 +644,12 @@ class WiSEALETransformer(
         True
         """
         check_is_fitted(self)
-        write(path, self._take_apart())
+        write(path, self)
 
     def export_onnx(self, path: str | os.PathLike[str], part: str = "encoder") -> None:
         """Write the encoder or the decoder as an ONNX file, for use without Python or torch.
 
-        Scaling is part of the file, and the number of rows is free. All numbers are float32,
+        The file includes the scaling and takes any number of rows. All numbers are float32,
         whatever ``precision`` is.
 
         ========= ================================== =============================================
@@ -693,13 +661,13 @@ class WiSEALETransformer(
                                                      :meth:`inverse_transform` gives it
         ========= ================================== =============================================
 
-        Where ``fit`` was given images, X are images of shape (n_samples, C, H, W). A row with NaN
-        has the code NaN: the search for its mode, which :meth:`transform` makes, is not exported.
+        After a ``fit`` on images, X holds images of shape (n_samples, C, H, W). A row with NaN
+        has the code NaN: the search for the mode in :meth:`transform` is not exported.
 
         Parameters
         ----------
         path : str or PathLike
-            Of a directory that is there. An existing file is replaced once the new one is whole.
+            The directory must exist. An existing file is replaced once the new one is complete.
 
         part : {"encoder", "decoder"}, default="encoder"
 
@@ -709,10 +677,10 @@ class WiSEALETransformer(
             If onnx or onnxscript is not installed: ``pip install sklearn-wiseale[onnx]``.
 
         ValueError
-            If there is no such part, or torch cannot export a network of your own.
+            If ``part`` is invalid, or if torch cannot export your own network.
 
         FileNotFoundError
-            If the directory is not there.
+            If the directory does not exist.
 
         Examples
         --------
@@ -729,5 +697,3 @@ class WiSEALETransformer(
         check_is_fitted(self)
         model = self.net_.module_, self._scaling, self._image_shape, self.n_components_
         export(path, part, *model)
-
-    # scikit-learn ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Synthetic data whose generating factors are known."""
+"""Synthetic data with known factors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ def make_sine_waves(
         x_{ij} = a_i \sin(2 \pi f_i t_j + \varphi_i) + \varepsilon_{ij}, \qquad
         \varepsilon_{ij} \sim \mathcal{N}(0, \text{noise}^2),
 
-    with the three factors uniform on their ranges and independent of each other. Embeddings of
-    sine waves are the synthetic experiment of the WiSE-ALE paper; the ranges are parameters here
-    and their defaults are not the paper's. At one frequency the waves lie in a plane; over a
-    range of frequencies they lie on a curved surface, which takes more linear components than
-    there are factors.
+    with three independent factors, uniformly distributed on their ranges. The synthetic experiment
+    of the WiSE-ALE paper embeds such waves; its ranges are not the defaults here. Waves of a single
+    frequency lie in a plane. Waves of different frequencies lie on a curved surface, which needs
+    more linear components than there are factors.
 
     Parameters
     ----------
@@ -47,20 +46,21 @@ def make_sine_waves(
         Points in time at which each wave is sampled.
 
     amplitude : float or tuple (low, high), default=(0.5, 1.0)
-        Range of the amplitude, in units of X; a float holds it fixed. Not negative.
+        Range of the amplitude, or a fixed one, in units of X. At least 0.
 
     frequency : float or tuple (low, high), default=(1.0, 3.0)
-        Range of the frequency, in cycles per unit interval; a float holds it fixed. At least 0
-        and at most ``n_timesteps / 2``, beyond which two frequencies give the same row.
+        Range of the frequency, or a fixed one, in cycles per unit interval. At least 0 and at most
+        ``n_timesteps / 2``; higher frequencies give the same rows as lower ones.
 
     phase : float or tuple (low, high), default=(0.0, 2 * pi)
-        Range of the phase, in radians; a float holds it fixed.
+        Range of the phase, or a fixed one, in radians.
 
     noise : float, default=0.05
         Standard deviation of the Gaussian noise, in units of X.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the factors, then the noise: the same seed gives the same waves at every ``noise``.
+        For the factors and the noise. Waves of the same seed have the same factors for any
+        ``noise``.
 
     Returns
     -------
@@ -68,13 +68,13 @@ def make_sine_waves(
         The waves, float64.
 
     y : ndarray of shape (n_samples, 3)
-        The factors that generated them, columns amplitude, frequency and phase.
+        Amplitude, frequency and phase of each wave.
 
     Raises
     ------
     ValueError
-        If a count is not an integer of at least 1, a range is not a finite number or an ordered
-        pair of them within its limits, or ``noise`` is not a finite number of at least 0.
+        If a count is not an int >= 1, a range is not a finite number or an ordered pair of them
+        within its limits, or ``noise`` is not a finite number >= 0.
 
     References
     ----------
@@ -109,12 +109,12 @@ def make_sine_waves(
 
 
 def _is_finite_number(value: Any) -> bool:
-    """Whether ``value`` is a real number, and neither infinite, NaN nor a boolean."""
+    """Return whether a value is a real number, and not infinite, NaN or a boolean."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _range(name: str, value: Any, lowest: float, highest: float) -> tuple[float, float]:
-    """Return ``value`` as the ends (low, high) of a factor's range, within the limits given."""
+    """Return the range of a factor as (low, high), after a check of its limits."""
     ends: Any = (value, value) if np.isscalar(value) else value
     try:
         low, high = ends

@@ -1,4 +1,4 @@
-"""Measures of codes and reconstructions: what to report beside a loss."""
+"""Measures of codes and reconstructions, to report with a loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 #: Random bases over which "sliced" is averaged.
 _N_BASES = 10
-#: float64 holds second moments of numbers, and exponentials of log-variances, in these limits.
+#: Limits of numbers and of log-variances, so that float64 holds squares and exponentials.
 _LIMIT, _LOG_VAR_LIMIT = 1e140, 700.0
 
 
@@ -46,10 +46,10 @@ def aggregate_kl(
         ``WiSEALETransformer.posterior``.
 
     method : {"jensen", "renyi", "moment", "monte_carlo", "sliced"}, default="jensen"
-        "moment" is a lower bound, "jensen" and "renyi" are upper bounds, "monte_carlo" is an
-        estimate from one draw of each posterior; so is "sliced", of a lower bound, along the
-        lines of ten random bases. Of a sample of the rows, only "jensen" and "renyi" remain
-        bounds (in expectation) on the divergence over all of them.
+        "moment" is a lower bound, "jensen" and "renyi" are upper bounds. "monte_carlo" is an
+        estimate from one draw of each posterior, "sliced" a lower bound estimated from such draws,
+        averaged over ten random bases. Computed on a sample of the rows, only "jensen" and "renyi"
+        are still bounds, in expectation, for all rows.
 
     random_state : int, RandomState instance or None, default=None
         For "monte_carlo" and "sliced".
@@ -62,8 +62,8 @@ def aggregate_kl(
     Raises
     ------
     ValueError
-        If the arrays are not finite matrices of one shape, or the method is unknown; or if numbers
-        are too large for float64 to hold their second moments.
+        If the arrays are not finite matrices of the same shape, if the method is unknown, or if
+        numbers are too large for their squares in float64.
 
     References
     ----------
@@ -84,7 +84,7 @@ def aggregate_kl(
     mean, log_var = _matrix("mean", mean), _matrix("log_var", log_var, _LOG_VAR_LIMIT)
     if mean.shape != log_var.shape:
         raise ValueError(f"log_var must have the shape of mean, {mean.shape}. Got {log_var.shape}.")
-    if method == "moment":  # which takes blocks of rows to float64
+    if method == "moment":  # converts to float64 in blocks of rows
         arrays = (np.require(part, requirements=["C", "W"]) for part in (mean, log_var))
         return float(moment_kl(Posterior(*map(torch.from_numpy, arrays))))
     mean, log_var = mean.astype(np.float64), log_var.astype(np.float64)
@@ -101,17 +101,15 @@ def aggregate_kl(
 
 
 class AggregateKLBounds(NamedTuple):
-    """Bounds on the divergence of the aggregate posterior from the prior, in nats.
+    """Bounds on the divergence of the aggregate posterior from the prior.
 
     Attributes
     ----------
-    lower : float
-        "moment" of :func:`aggregate_kl`, over all rows.
-
-    upper : float
-        "jensen", over ``n_upper`` of them.
+    lower, upper : float
+        "moment" and "jensen" of :func:`aggregate_kl`, nats.
 
     n_upper : int
+        Number of rows used for ``upper``; ``lower`` uses all rows.
     """
 
     lower: float
@@ -130,7 +128,7 @@ def aggregate_kl_bounds(mean: Any, log_var: Any) -> AggregateKLBounds:
     Returns
     -------
     bounds : AggregateKLBounds (lower, upper, n_upper)
-        "moment" and "jensen" of :func:`aggregate_kl`, nats, both over all rows: ``n_upper`` is n.
+        Both over all rows.
 
     Examples
     --------
@@ -145,15 +143,15 @@ def aggregate_kl_bounds(mean: Any, log_var: Any) -> AggregateKLBounds:
 
 
 def active_units(mean: Any, threshold: float = 0.01) -> int:
-    """Count the code dimensions in use: those whose posterior means vary over the rows.
+    """Count the components whose codes vary over the rows.
 
     Parameters
     ----------
     mean : array-like of shape (n, k)
-        Posterior means, as ``WiSEALETransformer.transform`` gives them.
+        Posterior means, such as the codes from ``WiSEALETransformer.transform``.
 
     threshold : float, default=0.01
-        Variance of a column above which it counts; the prior's variance is 1.
+        Columns with a larger variance count. The variance of the prior is 1.
 
     Returns
     -------
@@ -179,25 +177,25 @@ def active_units(mean: Any, threshold: float = 0.01) -> int:
 def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = None) -> float:
     """Sliced 2-Wasserstein distance between the rows of z and N(0, I).
 
-    The root mean square, over random directions, of the distances between the quantiles of the
-    projected rows and those of the standard normal; 199 quantiles from 0.005 to 0.995.
+    The root mean square, over random directions, of the differences between 199 quantiles of the
+    projected rows, from 0.005 to 0.995, and those of the standard normal distribution.
 
     Parameters
     ----------
     z : array-like of shape (n, k)
-        Draws from the posteriors of held-out rows (not the means, whose spread is smaller); with
-        fewer than 5,000 rows the sampling error is felt.
+        Draws from the posteriors of held-out rows (means have a smaller variance). With fewer than
+        5,000 rows, the sampling error is noticeable.
 
     n_projections : int, default=300
-        Random directions.
+        Number of random directions.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the directions.
+        For the directions.
 
     Returns
     -------
     distance : float
-        In units of z, where the prior's standard deviation is 1.
+        In units of z; the standard deviation of the prior is 1.
 
     References
     ----------
@@ -226,8 +224,8 @@ def sliced_wasserstein(z: Any, *, n_projections: int = 300, random_state: Any = 
 def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "feature") -> float:
     """Share of the variance of X that ``inverse_transform(transform(X))`` reconstructs.
 
-    One minus residual over total sum of squares, both around the mean of the given rows and
-    summed over columns, of the entries that are not NaN. Works with any transformer that has an
+    One minus residual over total sum of squares, summed over all columns and all entries that are
+    not NaN. The total is around the column means of X. Works with any transformer that has an
     inverse, and as ``scoring=``.
 
     Parameters
@@ -237,20 +235,19 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
     X : array-like or sparse matrix of shape (n_samples, n_features)
 
     y : ignored
-        Present so that the function serves as a scorer.
+        Exists so that the function can be used as a scorer.
 
     weights : {"feature", "none", "estimator"}, default="feature"
-        How columns are weighted in both sums. "feature" weights each by the inverse of its
-        variance in X, so that columns count alike: the mean of the columns' shares. "none" does
-        not weight, so that columns of large variance count for most: for images, spectra and
-        other columns of one unit. Both say the same of any transformer, which "estimator" does
-        not: columns as the estimator scales them inside, and unweighted for one that does not,
-        among them all pipelines.
+        Weights of the columns in both sums. "feature" is the inverse of the variance in X: the
+        result is the mean R² of the columns. "none" stands for equal weights, which suit images,
+        spectra and other columns with the same units. "estimator" weights columns as the estimator
+        scales them; for estimators without scaling, and pipelines, it is "none". Do not compare
+        different estimators with it.
 
     Returns
     -------
     r2 : float
-        At most 1; negative where the column means would do better.
+        At most 1; negative if the column means are a better reconstruction.
 
     Raises
     ------
@@ -281,7 +278,7 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
     observed = ~np.isnan(X)
     residual = np.where(observed, X - np.asarray(estimator.inverse_transform(codes)), 0.0)
     first = X[observed.argmax(axis=0), np.arange(X.shape[1])]
-    shifted = np.where(observed, X - first, 0.0)  # of a constant column nothing is left
+    shifted = np.where(observed, X - first, 0.0)  # exactly 0 in a constant column
     mean = shifted.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
     total = (np.where(observed, shifted - mean, 0.0) ** 2).sum(axis=0)
     if weights == "estimator":
@@ -298,7 +295,7 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
 
 
 def _matrix(name: str, values: Any, limit: float = _LIMIT) -> np.ndarray:
-    """Values as a matrix, float32 or float64, of numbers up to a limit."""
+    """Return values as a float32 or float64 matrix of numbers up to a limit."""
     try:
         dtypes = [np.float64, np.float32]
         matrix = check_array(as_numpy(values, name), dtype=dtypes, input_name=name)
@@ -308,6 +305,6 @@ def _matrix(name: str, values: Any, limit: float = _LIMIT) -> np.ndarray:
     if largest > limit:
         raise ValueError(
             f"{name} must lie in [-{limit:g}, {limit:g}], so that float64 holds second moments. "
-            f"Got numbers up to {largest:g} in size."
+            f"Got absolute values up to {largest:g}."
         )
     return matrix

@@ -19,11 +19,9 @@ from torch import distributed, nn
 import sklearn_wiseale._data.rows
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale._data.rows import Rows
-from sklearn_wiseale._training import distributed as strategy
 from sklearn_wiseale._training.callbacks import EachEpoch, StopTraining
-from sklearn_wiseale._training.group import current_processes
+from sklearn_wiseale._training.distributed import Processes, current_processes
 from sklearn_wiseale._training.net import VariationalNet
-from sklearn_wiseale._training.processes import OneProcess
 from sklearn_wiseale._training.sklearn_callbacks import FitTask
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian, Mixed, NegativeBinomial
 from sklearn_wiseale.networks import MLP, Modules
@@ -83,7 +81,7 @@ def make(**params):
 
 @contextlib.contextmanager
 def alone():
-    with patched(strategy, "find_group", lambda: None):
+    with patched(distributed, "is_initialized", lambda: False):
         yield
 
 
@@ -136,7 +134,7 @@ def compare(rows, **params):
     x = Rows(rows, model._scaling, torch.float32, torch.device("cpu"))[0 : len(rows)]
     with torch.random.fork_rng():
         both, buffers = after_batches(net, current_processes(), x)
-        one, expected = after_batches(net, OneProcess(), x)
+        one, expected = after_batches(net, Processes(), x)
     before = torch.cat([b.flatten() for b in net.module_.buffers() if b.is_floating_point()])
     return {
         "cosine": float(torch.cosine_similarity(both.double(), one.double(), dim=0)),

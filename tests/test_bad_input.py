@@ -154,7 +154,7 @@ LAYOUTS = [
     (Mixed([(Gaussian(), [0.0])]), "slices, ranges or lists of ints", "Got [0.0]"),
     (Mixed([(Gaussian(), slice("a", "b"))]), "slices, ranges", "Got slice('a', 'b', None)"),
     (Mixed([(Gaussian(), [[0], [1, 2]])]), "slices, ranges", "Got [[0], [1, 2]]"),
-    (Mixed([(Gaussian(), slice(0, 4)), (Poisson(), [])]), "exactly once", "columns [] are none"),
+    (Mixed([(Gaussian(), slice(0, 4)), (Poisson(), [])]), "exactly once", "columns [] are empty"),
 ]
 
 
@@ -191,7 +191,7 @@ def test_parameters(name, allowed, value):
     ],
 )
 def test_what_has_no_effect_is_refused(name):
-    with pytest.raises(ValueError, match=f"'net_params'.*no effect here. Got \\['{name}'\\]"):
+    with pytest.raises(ValueError, match=f"'net_params'.*no effect. Got \\['{name}'\\]"):
         reducer(net_params={name: 1}).fit(X)
 
 
@@ -473,7 +473,7 @@ CALLS = {
     "no variance": (lambda m, f: log_mean_overlap(POSTERIOR, None), "log_var", "tensor. Got None"),
     "alone": (
         lambda m, f: log_mean_overlap(POSTERIOR, POSTERIOR, POSTERIOR),
-        "other_mean and other_log_var go together. Got other_log_var=None.",
+        "other_mean and other_log_var must be given together. Got other_log_var=None.",
     ),
     "few weights": (
         lambda m, f: log_mean_overlap(POSTERIOR, POSTERIOR, log_weights=torch.zeros(3)),

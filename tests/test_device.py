@@ -270,7 +270,7 @@ def steps_wait_for_nothing(monkeypatch):
     passes = []
 
     def watch(device):
-        one_pass = VariationalNet._training_pass
+        one_pass = VariationalNet._train_epoch
 
         def watched(self, batches):
             with ExitStack() as stack:
@@ -288,7 +288,7 @@ def steps_wait_for_nothing(monkeypatch):
 
                 return one_pass(self, Watched())
 
-        monkeypatch.setattr(VariationalNet, "_training_pass", watched)
+        monkeypatch.setattr(VariationalNet, "_train_epoch", watched)
         for module in (_bank, pairs, tiles):
             monkeypatch.setattr(module, "is_sync_free", lambda like: False)  # as on a GPU
         return passes
@@ -323,7 +323,7 @@ def test_a_step_waits_for_nothing(device, case, n, batch_size, steps_wait_for_no
 
 def test_what_waits_is_seen(steps_wait_for_nothing, monkeypatch):
     steps_wait_for_nothing("cpu")
-    step = VariationalNet.train_step
+    terms = VariationalNet.objective_terms
     causes = (
         lambda x: x.sum().item(),
         lambda x: x[x > 0],
@@ -333,11 +333,11 @@ def test_what_waits_is_seen(steps_wait_for_nothing, monkeypatch):
     )
     for cause in causes:
 
-        def waiting(self, batch, cause=cause):
-            cause(batch[0])
-            return step(self, batch)
+        def waiting(self, x, index, cause=cause):
+            cause(x)
+            return terms(self, x, index)
 
-        monkeypatch.setattr(VariationalNet, "train_step", waiting)
+        monkeypatch.setattr(VariationalNet, "objective_terms", waiting)
         with pytest.raises(AssertionError, match="found"):
             reducer().fit(X)
 

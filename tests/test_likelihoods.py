@@ -556,7 +556,7 @@ BAD_ROWS = [
     (MIXED, [[0, 1, 0, 0, 1, 0]], "column 5 is in no part"),
     (Mixed([(Gaussian(), [0, 1]), (Poisson(), slice(1, 3))]), [[0, 0, 0]], "column 1 is in two"),
     (Mixed([(Gaussian(), [0, 0])]), [[0]], "column 0 is in two"),
-    (Mixed([(Gaussian(), slice(3)), (Poisson(), slice(3, 9))]), [[0, 0, 0]], "are none"),
+    (Mixed([(Gaussian(), slice(3)), (Poisson(), slice(3, 9))]), [[0, 0, 0]], "are empty"),
     (Mixed([]), [[0]], "column 0 is in no part"),
 ]
 

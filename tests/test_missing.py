@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.impute import SimpleImputer
 
-from sklearn_wiseale import WiSEALETransformer, _transformer
+from sklearn_wiseale import WiSEALETransformer, _steps
 from sklearn_wiseale._data.rows import has_missing
 from sklearn_wiseale._data.statistics import Moments, principal_axes
 from sklearn_wiseale._model.evidence import posterior_mode
@@ -282,7 +282,7 @@ def test_nobody_looks_for_missing_entries_twice(X, method, monkeypatch):
         looks.append(rows)
         return has_missing(rows)
 
-    monkeypatch.setattr(_transformer, "has_missing", look)
+    monkeypatch.setattr(_steps, "has_missing", look)
     model = getattr(reducer(warm_start=True), method)(X)
     assert len(looks) == 0
     getattr(model, method)(X)

@@ -604,16 +604,16 @@ class Pair(nn.Linear):
         (
             {"encoder": nn.Linear(7, 3)},
             ValueError,
-            r"'encoder' of Modules must map \(n, 7\) to \(n, 6\): means beside log-variances of "
-            r"3 components\. Got \(n, 3\)\.",
+            r"'encoder' of Modules must map \(n, 7\) to \(n, 6\): means and log-variances of "
+            r"3 components\. Got \(2, 3\) for n = 2\.",
         ),
         (
             {"decoder": nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (1, 2, 4)))},
             ValueError,
-            r"'decoder' of Modules must map \(n, 3\) to \(n, 11\).*Got \(n, 1, 2, 4\)",
+            r"'decoder' of Modules must map \(n, 3\) to \(n, 11\).*Got \(2, 1, 2, 4\) for n = 2",
         ),
         ({"encoder": nn.Flatten(0)}, ValueError, r"Got \(14,\) for n = 2"),
-        ({"encoder": Pair(7, 6)}, ValueError, "Got tuple, which is no tensor"),
+        ({"encoder": Pair(7, 6)}, ValueError, "Got tuple for n = 2"),
         (
             {"encoder": nn.Linear(8, 6)},
             ValueError,

@@ -239,7 +239,7 @@ def test_display_says_what_to_install(tables, X, cls, monkeypatch):
         (ReconstructionDisplay, StandardScaler, "StandardScaler"),
         (ReconstructionDisplay, TSNE(), "transform and inverse_transform.* Got TSNE"),
         (TraversalDisplay, PCA(2), "inverse_transform and posterior.* Got PCA.* no posterior"),
-        (TrainingDisplay, PCA(2), "have history_ after fit.* Got PCA, which has no history_"),
+        (TrainingDisplay, PCA(2), "have history_ for .* Got PCA, which has no history_"),
     ],
 )
 def test_display_refuses_estimators_that_lack_a_method(X, cls, estimator, message):
@@ -259,9 +259,9 @@ def test_display_refuses_what_is_no_axes(tables, X, display, ax):
 
 IMAGES = (
     "image_shape must be (height, width), (channels, height, width) or (height, width, channels), "
-    "with 1 or 3 channels and 6 numbers in all, one a feature"
+    "with 1 or 3 channels, and its product must be 6, the number of features"
 )
-ROWS = "X must have shape (n_samples, n_features), or be images of shape (n_samples, C, H, W)"
+ROWS = "X must have shape (n_samples, n_features) or, for images, (n_samples, C, H, W)"
 #: By call and argument, what must hold and values for which it does not.
 RULES = {
     (embed, "components"): (
@@ -508,7 +508,7 @@ def test_codes_and_reconstructions_of_the_wrong_shape_are_refused(X):
     with pytest.raises(ValueError, match=r"Got FunctionTransformer with codes of shape \(60,\)"):
         embed(flat, X)
     narrow = FunctionTransformer(np.asarray, inverse_func=lambda Z: Z[:, :4], check_inverse=False)
-    with pytest.raises(ValueError, match=r"shape of X, \(60, 6\).* gives \(60, 4\)"):
+    with pytest.raises(ValueError, match=r"shape of X, \(60, 6\).* returns \(60, 4\)"):
         reconstruct(narrow.fit(X), X)
 
 

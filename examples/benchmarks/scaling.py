@@ -28,7 +28,7 @@ from mnist import load
 from torch import distributed
 
 from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale._training.distributed import ProcessGroup
+from sklearn_wiseale._training.distributed import Processes
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
@@ -112,7 +112,7 @@ def growth(X, n, varied):
 
 def measure_exchange(counts, took):
     """Note the bytes that this process hands to the group, and the seconds of summing gradients."""
-    reduce, sum_gradients = distributed.all_reduce, ProcessGroup.sum_gradients
+    reduce, sum_gradients = distributed.all_reduce, Processes.sum_gradients
 
     def counted(tensor, *args, **kwargs):
         counts.append(tensor.numel() * tensor.element_size())
@@ -122,10 +122,10 @@ def measure_exchange(counts, took):
         distributed.barrier()  # else it is the wait for another process, too
         took.append(seconds(sum_gradients, *args))
 
-    distributed.all_reduce, ProcessGroup.sum_gradients = counted, timed
+    distributed.all_reduce, Processes.sum_gradients = counted, timed
 
     def stop():
-        distributed.all_reduce, ProcessGroup.sum_gradients = reduce, sum_gradients
+        distributed.all_reduce, Processes.sum_gradients = reduce, sum_gradients
 
     return stop
 

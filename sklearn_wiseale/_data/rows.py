@@ -20,8 +20,6 @@ from .scaling import Scaling, TensorScaling
 
 __all__ = [
     "RESIDENT_BYTES",
-    "Given",
-    "Made",
     "Rows",
     "ahead",
     "as_numpy",
@@ -33,37 +31,30 @@ __all__ = [
 ]
 
 Given = TypeVar("Given")
-
 Made = TypeVar("Made")
 
-#: A chunk of rows holds at most this many numbers,
+#: Maximum number of numbers in a chunk of rows.
 _CHUNK_NUMBERS = 2**22
-
-#: and a row counts for at least so many, because the network's layers are as wide.
+#: A row counts for at least this many numbers, because the network's layers are as wide.
 _ROW_NUMBERS = 2**11
-
-#: Up to this size the scaled data set is held as one tensor for training,
+#: Maximum size of a scaled data set that is held as one tensor for training.
 RESIDENT_BYTES = 2**29
-
-#: on CUDA devices up to this share of the memory that is free: the network needs some too.
+#: On CUDA devices, the maximum is this share of the free memory: the network needs some too.
 _RESIDENT_SHARE = 0.25
-
-#: Devices that compute while the host reads, and how many batches it reads in advance.
+#: Devices that compute while the host reads, and the number of batches that it reads in advance.
 _READING_AHEAD = ("cuda",)
-
 _AHEAD = 2
-
-#: numpy has no other real dtypes of torch, such as bfloat16.
+#: Floating-point dtypes of torch that numpy has too.
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def chunk_length(n_features: int, draws: int = 1) -> int:
-    """Rows a chunk may hold when each is turned into that many draws."""
+    """Maximum number of rows in a chunk, if each row becomes several draws."""
     return max(1, _CHUNK_NUMBERS // (max(_ROW_NUMBERS, n_features) * draws))
 
 
 def as_numpy(X: Any, name: str = "X") -> Any:
-    """A torch tensor, wherever it is, as ndarray; all else as it is."""
+    """A torch tensor on any device as ndarray; other values unchanged."""
     if not isinstance(X, Tensor):
         return X
     try:
@@ -77,9 +68,9 @@ def as_numpy(X: Any, name: str = "X") -> Any:
 
 
 def dense(rows: Any, dtype: Any = np.float64) -> np.ndarray:
-    """Rows as ndarray in C order, whatever holds them; ``dtype=None`` leaves theirs.
+    """Rows as ndarray in C order; ``dtype=None`` keeps their dtype.
 
-    Sums are rounded in the order of memory: in one order, equal rows give equal codes.
+    Sums are rounded in the order of memory: with one order, equal rows have equal codes.
     """
     rows = rows.toarray() if hasattr(rows, "toarray") else rows
     return np.asarray(rows, dtype=dtype, order="C")
@@ -93,7 +84,7 @@ def dense_chunks(X: Any) -> Iterator[np.ndarray]:
 
 
 def has_missing(X: Any) -> bool:
-    """Whether an entry of X, ndarray, memmap or CSR matrix, is NaN: by chunks."""
+    """Whether an entry of X, an ndarray, memmap or CSR matrix, is NaN."""
     if X.dtype.kind != "f":
         return False
     numbers = X.data if hasattr(X, "toarray") else X
@@ -104,7 +95,7 @@ def has_missing(X: Any) -> bool:
 
 
 def resident_bytes(device: torch.device) -> int:
-    """Up to this size the scaled data set is held as one tensor on the device."""
+    """Maximum size of a scaled data set that is held as one tensor on the device."""
     if device.type != "cuda":
         return RESIDENT_BYTES
     free, _ = torch.cuda.mem_get_info(device)
@@ -113,10 +104,10 @@ def resident_bytes(device: torch.device) -> int:
 
 
 def ahead(make: Callable[[Given], Made], given: Iterable[Given], n: int) -> Iterator[Made]:
-    """``map(make, given)``, of which a thread makes up to n in advance.
+    """``map(make, given)``, with a thread that makes up to n results in advance.
 
-    What ``given`` yields is taken in the caller's thread. The thread ends with the iteration,
-    however that ends, once it has made what it is at.
+    The caller's thread iterates over ``given``. The other thread ends with the iteration, after the
+    result that it is making.
     """
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(1, "sklearn_wiseale_ahead") as thread:
@@ -134,30 +125,11 @@ def ahead(make: Callable[[Given], Made], given: Iterable[Given], n: int) -> Iter
 
 
 class Rows(Dataset):
-    """Scaled rows of X as tensors on a device.
+    """Scaled rows of X, (n_samples, n_features), as tensors on a device.
 
-    Parameters
-    ----------
-    X : ndarray, memmap or CSR matrix of shape (n_samples, n_features)
-
-    scaling : Scaling
-
-    dtype : torch.dtype
-
-    device : torch.device
-
-    index : ndarray of int, default=None
-        The rows that belong to this set; by default all.
-
-    missing : bool, default=False
-        Whether entries may be NaN, which is what is not observed.
-
-    unchecked : str, default=None
-        Name of the estimator whose input X is, if nobody has looked for NaN and infinity yet:
-        rows are then looked at when they are taken, while a cache holds them. Where NaN is
-        found and ``allow_nan``, ``missing`` becomes true; all else is an error.
-
-    allow_nan : bool, default=False
+    ``index`` selects rows; by default, all belong to this set. ``missing`` tells whether entries
+    may be NaN. ``unchecked`` is the name of the estimator if X has not been checked for NaN and
+    infinity: rows are then checked when they are read. With ``allow_nan``, NaN sets ``missing``.
     """
 
     def __init__(
@@ -187,10 +159,10 @@ class Rows(Dataset):
         return self._placed(*self._read(rows))
 
     def each(self, selections: Iterable[slice | Tensor]) -> Iterator[Tensor]:
-        """``self[rows]`` of one selection after the other.
+        """``self[rows]`` for each selection.
 
-        A thread reads and scales in advance for a device that computes meanwhile. What it has
-        read is checked and copied here: on the stream of all else, so that nothing is used early.
+        For a GPU, a thread reads and scales in advance. The caller's thread checks the rows and
+        copies them on the stream of all other work, so that nothing is used too early.
         """
         if self.is_resident or self.device.type not in _READING_AHEAD:
             yield from map(self.__getitem__, selections)
@@ -199,7 +171,7 @@ class Rows(Dataset):
             yield self._placed(scaled, suspect)
 
     def _read(self, rows: slice | Tensor) -> tuple[Tensor, np.ndarray | None]:
-        """Scaled rows in the host's memory; and themselves if they have to be looked at."""
+        """Scaled rows in the host's memory, and the rows themselves if they must be checked."""
         numbers = rows.numpy(force=True) if isinstance(rows, Tensor) else rows
         chosen = dense(self.X[numbers if self.index is None else self.index[numbers]], None)
         scaled = self._tensor_scaling.apply(chosen)
@@ -207,7 +179,7 @@ class Rows(Dataset):
         return scaled.pin_memory() if self.device.type == "cuda" else scaled, suspect
 
     def _placed(self, scaled: Tensor, suspect: np.ndarray | None) -> Tensor:
-        """What has been read, on the device; nobody waits for the copy of pinned memory."""
+        """Rows that have been read, on the device; the copy of pinned memory is asynchronous."""
         if suspect is not None:
             with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
                 assert_all_finite(

@@ -1,4 +1,4 @@
-"""Columns in units of their own: shift and scale."""
+"""Shift and scale of the columns."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Scaling",
-    "TensorScaling",
-]
+__all__ = ["Scaling", "TensorScaling"]
 
 
 class Scaling(NamedTuple):
-    """Columns are used as ``(X - shift) / scale``."""
+    """The scaling ``(X - shift) / scale``."""
 
     shift: np.ndarray  # (n_features,)
     scale: np.ndarray  # (n_features,), positive
@@ -36,11 +33,10 @@ class Scaling(NamedTuple):
 
 
 class TensorScaling:
-    """A :class:`Scaling` of numpy rows to tensors of a dtype, as exact as that dtype allows.
+    """A :class:`Scaling` of numpy rows to tensors of a dtype, as exact as the dtype allows.
 
-    Rows that float32 holds exactly are scaled in float32. The shift then comes in two parts:
-    ``x - high`` does not cancel as ``x - shift`` would with a rounded shift, and what is left of
-    it is added when all is scaled.
+    Rows that float32 holds exactly are scaled in float32. The shift then has two parts: ``high`` is
+    rounded and subtracted without error, and ``rest`` is added after scaling.
     """
 
     def __init__(self, scaling: Scaling, kind: np.dtype, dtype: torch.dtype) -> None:
@@ -63,7 +59,7 @@ class TensorScaling:
 
 
 def _as_tensor(X: np.ndarray, kind: Any) -> Tensor:
-    """X, or a copy where torch could not look at it: both are only read."""
+    """X as a tensor that is only read: a copy if torch cannot share the memory."""
     with np.errstate(over="ignore"):  # of long doubles
         X = np.asarray(X, dtype=kind)
     if not X.flags.writeable or min(X.strides, default=0) < 0 or not X.dtype.isnative:

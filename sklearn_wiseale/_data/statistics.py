@@ -1,7 +1,7 @@
 """Means, variances and principal axes of data of any size, in float64 and by chunks.
 
-scikit-learn's own fitters copy X whole; here no chunk is larger than a few megabytes, whether
-the rows come from an array, a memory map or a CSR matrix.
+scikit-learn's estimators copy X. Here, no chunk of an array, a memory map or a CSR matrix is larger
+than a few megabytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from scipy.linalg import eigh, svd
 
 __all__ = ["Axes", "Moments", "principal_axes"]
 
-#: Up to this many columns the covariance matrix is held; beyond, its axes are found by iteration.
+#: Up to this many columns, the covariance matrix is held; beyond, its axes are found by iteration.
 COVARIANCE_COLUMNS = 2048
-#: Beyond, but with so few numbers in all, a singular value decomposition is as quick.
+#: Up to this many numbers in all, a singular value decomposition is used instead of iteration.
 _SVD_NUMBERS = 2**22
 #: Entries of a unit vector up to this size are rounding.
 _SMALLEST_ENTRY = 1e-14
@@ -31,9 +31,9 @@ Product = Callable[[np.ndarray], np.ndarray]  # of a matrix with others of shape
 class Moments:
     """Count, mean, variance and (for few columns) covariance, merged chunk by chunk.
 
-    Chan, Golub, LeVeque 1983: chunks are centred before they are squared, so that a large mean
-    costs no digits. Where entries are missing, each column has the mean and the variance of those
-    that are not, and :func:`principal_axes` takes the covariance from a second pass.
+    Chunks are centred before they are squared, so that a large mean costs no digits (Chan, Golub,
+    LeVeque 1983). With missing entries, each column has the mean and the variance of its observed
+    ones, and :func:`principal_axes` computes the covariance in a second pass.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -47,7 +47,7 @@ class Moments:
         self.counts: Any = 0
 
     def update(self, chunk: np.ndarray) -> Moments:
-        """Take in a float64 chunk of shape (n, n_features), NaN where missing; return self."""
+        """Add a float64 chunk of shape (n, n_features), NaN where missing; return self."""
         missing, d = np.isnan(chunk), chunk.shape[1]
         part, first, holes = Moments(d), chunk[0], bool(missing.any())
         part.count = part.counts = len(chunk)
@@ -66,7 +66,7 @@ class Moments:
         return self.merge(part)
 
     def merge(self, other: Moments) -> Moments:
-        """Take in the rows of others' moments; return self."""
+        """Add the rows of other moments; return self."""
         if not other.count:
             return self
         self._origin = np.where(self.observed > 0, self._origin, other._origin)
@@ -134,9 +134,9 @@ def principal_axes(
 ) -> Axes:
     """Principal axes of ``(X - mean) / scale``; as many as there are, at most ``n_components``.
 
-    ``chunks`` starts a pass over the rows ``(X - shift) / scale``, with means for missing entries.
-    It is called where the moments have no covariance. ``sparse`` is X as CSR matrix, if it has no
-    missing entries: then only stored entries are multiplied.
+    ``chunks`` starts a pass over the rows ``(X - shift) / scale``, with means for missing entries;
+    it is used if the moments have no covariance. ``sparse`` is X as CSR matrix without missing
+    entries, of which only stored ones are multiplied.
     """
     total, d = float((moments.variance / scale**2).sum()), len(scale)
     n_axes, centre = min(n_components, d, moments.count - 1), (moments.mean - shift) / scale

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Interval(_Interval):
-    """scikit-learn's, which takes booleans for the numbers 0 and 1."""
+    """scikit-learn's Interval, without booleans, which it takes for 0 and 1."""
 
     def is_satisfied_by(self, val: Any) -> bool:
         """Whether a value is a number of the interval."""
@@ -40,7 +40,7 @@ class Interval(_Interval):
 
 
 def are_counts(values: Any, least: int = 1) -> bool:
-    """Whether values are a sequence of ints >= least, or an empty one."""
+    """Whether values are a sequence of ints >= least, which may be empty."""
     return np.iterable(values) and all(
         isinstance(v, Integral) and not isinstance(v, bool) and int(v) >= least for v in values
     )
@@ -54,7 +54,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_seed(random_state: Any) -> np.random.RandomState:
-    """Return the generator that random_state stands for, as scikit-learn's check does."""
+    """scikit-learn's ``check_random_state``, with an error that says what is allowed."""
     try:
         return check_random_state(random_state)
     except ValueError as error:
@@ -87,9 +87,9 @@ class Part(BaseEstimator):
 
 
 def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:
-    """X as ndarray, memmap or CSR matrix, of whatever real dtype it has.
+    """X as ndarray, memmap or CSR matrix of any real dtype.
 
-    Without ``finite``, values are left for :class:`Rows` to look at; "allow-nan" lets NaN pass.
+    With ``finite=False``, :class:`Rows` checks the values later; "allow-nan" allows NaN.
     """
     X = as_numpy(X)
     _refuse_frames_without_rows(X)
@@ -121,7 +121,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
 
 
 def _refuse_frames_without_rows(X: Any) -> None:
-    """Raise an error that says what to pass for frames without rows or columns, or not read yet."""
+    """Raise an error for lazy frames, and for frames without rows or columns."""
     if type(X).__name__ == "LazyFrame":  # of polars, or one that narwhals makes
         raise TypeError("X must hold its rows. Got a LazyFrame: pass X.collect().")
     sizes = getattr(X, "shape", ()) if hasattr(X, "columns") else ()  # of Dask, not yet known
@@ -150,7 +150,7 @@ def refuse_dates(X: np.ndarray) -> None:
 
 
 def image_rows(X: Any, network: Any) -> tuple[Any, tuple[int, ...] | None]:
-    """Images (n, C, H, W) as rows, and (C, H, W), where the network takes images; else X, None."""
+    """Images (n, C, H, W) as rows, and (C, H, W), if the network takes images; else X, None."""
     shape = getattr(network, "image_shape", None)
     if shape is None or getattr(X, "ndim", 2) != 4:
         return X, None
@@ -178,20 +178,7 @@ def text_columns(X: Any) -> list[str]:
 
 
 def check_codes(Z: Any, n_components: int, dtype: torch.dtype, name: str) -> np.ndarray:
-    """Codes as ndarray in the model's dtype, in which infinite values are refused.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Called X in error messages, as in ``inverse_transform``.
-
-    n_components : int
-
-    dtype : torch.dtype
-
-    name : str
-        Of the estimator, for error messages.
-    """
+    """Codes as finite ndarray in the model's dtype; errors call them X and name the estimator."""
     narrow = np.float64 if dtype == torch.float64 else np.float32
     with np.errstate(over="ignore", invalid="ignore"):
         Z = check_array(as_numpy(Z), dtype="numeric", input_name="X")

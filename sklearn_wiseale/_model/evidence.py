@@ -61,17 +61,10 @@ def log_evidence(
     noise: Tensor,
     observed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Importance-weighted bound on log p(x) of each row, and its effective sample size.
+    """Importance-weighted bound on log p(x) of scaled rows, and their effective sample sizes.
 
-    Takes the arguments of :func:`weighted_codes`.
-
-    Returns
-    -------
-    log_evidence : Tensor of shape (n,)
-        Nats, in scaled units.
-
-    effective : Tensor of shape (n,)
-        (sum w)^2 / sum w^2, between 1 and S.
+    Takes the arguments of :func:`weighted_codes`. The evidence is that of the observed entries.
+    Returns nats in scaled units and (sum w)^2 / sum w^2, between 1 and S: (n,) each.
     """
     _, log_weight = weighted_codes(decoder, likelihood, x, start, noise, observed)
     log_sum = torch.logsumexp(log_weight, dim=1)
@@ -88,32 +81,11 @@ def weighted_codes(
     noise: Tensor,
     observed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Codes of each row with importance weights, which together stand for p(z|x).
+    """Codes that stand for p(z|x) with importance weights: (n, S, K) and log w, (n, S), float64.
 
-    Parameters
-    ----------
-    decoder, likelihood : torch modules, in evaluation mode
-
-    x : Tensor of shape (n, n_features)
-        Scaled rows.
-
-    start : Tensor of shape (n, K)
-        Posterior means.
-
-    noise : Tensor of shape (S, K)
-        Standard normal, as :func:`proposal_noise` gives it; shared by all rows, so that no row
-        depends on another.
-
-    observed : Tensor of bool, of the shape of x, default=None
-        Entries that are observed; by default all.
-
-    Returns
-    -------
-    z : Tensor of shape (n, S, K)
-        float64.
-
-    log_weight : Tensor of shape (n, S)
-        log p(x, z) - log r(z) in nats, with r the density from which z was drawn.
+    All rows x, (n, n_features), with posterior means ``start``, (n, K), share the noise, (S, K), of
+    :func:`proposal_noise`, so that no row depends on another. log w is log p(x, z) - log r(z) in
+    nats, r the density from which z is drawn.
     """
     target = _Target(decoder, likelihood, x, observed)
     mode, precision = target.mode(start)
@@ -142,7 +114,7 @@ def weighted_codes(
 
 
 def search_arrays(n_components: int, n_draws: int = 1) -> int:
-    """Arrays like x that the search for modes and the draws hold, of which chunks are made."""
+    """Number of arrays like x that the search for modes and the draws hold at a time."""
     return max(2 + n_components // 2, n_draws * n_components // 2**11)
 
 
@@ -150,31 +122,17 @@ def search_arrays(n_components: int, n_draws: int = 1) -> int:
 def posterior_mode(
     decoder: nn.Module, likelihood: Observation, x: Tensor, start: Tensor, observed: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mode of p(z|x) given the observed entries, near the start, and the precision there.
+    """Mode of p(z|x) given the observed entries, and the precision there: (n, K), (n, K, K).
 
-    Parameters
-    ----------
-    decoder, likelihood : torch modules, in evaluation mode
-
-    x : Tensor of shape (n, n_features)
-        Scaled rows; any finite number where they are not observed.
-
-    start : Tensor of shape (n, K)
-
-    observed : Tensor of bool, of the shape of x
-
-    Returns
-    -------
-    mode : Tensor of shape (n, K)
-
-    precision : Tensor of shape (n, K, K)
-        Gauss-Newton approximation of the negative Hessian of log p(z|x), float64.
+    The search begins at ``start``, (n, K). Missing entries of the scaled rows x, (n, n_features),
+    may be any finite number. The precision is the Gauss-Newton approximation of the negative
+    Hessian of log p(z|x), in float64.
     """
     return _Target(decoder, likelihood, x, observed).mode(start)
 
 
 class _Target:
-    """The joint density of rows and their codes, as a function of the codes z, (n, K)."""
+    """The joint density of rows and codes, as a function of the codes z, (n, K)."""
 
     def __init__(
         self, decoder: nn.Module, likelihood: Observation, x: Tensor, observed: Tensor | None
@@ -191,7 +149,7 @@ class _Target:
     def mode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mode near z, (n, K), and Gauss-Newton precision there, (n, K, K) in float64.
 
-        A row is left alone once a step would change nothing of its density but the rounding.
+        A row is done once a step would change its density by rounding only.
         """
         mode, rows, here = z.clone(), torch.arange(len(z), device=z.device), self
         value, gradient, precision = self.expand(z)
@@ -261,7 +219,7 @@ class _Target:
 
 
 class ShortRows:
-    r"""Coordinates in which wide rows with Gaussian noise are short, and their evidence the same.
+    r"""Coordinates in which wide rows with Gaussian noise are short and have the same evidence.
 
     A perceptron's decoder ends in an affine map, :math:`f(z) = W h(z) + b`. With the thin QR
     decomposition :math:`W / \sigma = Q R` and :math:`y = (x - b) / \sigma`,
@@ -270,18 +228,12 @@ class ShortRows:
 
         \|(x - f(z)) / \sigma\|^2 = \|Q^\top y - R h(z)\|^2 + \|y\|^2 - \|Q^\top y\|^2 :
 
-    the decoder :math:`R h(z)` of few outputs and unit noise takes the place of f, in float64.
-
-    Parameters
-    ----------
-    decoder : SkipMLP
-
-    likelihood : GaussianNoise
+    the decoder :math:`R h(z)` of few outputs and unit noise replaces f, in float64.
     """
 
     @classmethod
     def where_they_pay(cls, decoder: nn.Module, likelihood: Observation) -> ShortRows | None:
-        """Of a model that has such coordinates, and much fewer of them than columns."""
+        """Short rows for a model with much fewer such coordinates than columns, else None."""
         if type(decoder) is not SkipMLP or type(likelihood) is not GaussianNoise:
             return None
         n_features, n_coordinates = decoder.readout[0].shape
@@ -297,7 +249,7 @@ class ShortRows:
         self.likelihood = GaussianNoise(origin.new_ones(1), learned=False)
 
     def shorten(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of this decoder, (n, m), and what is left of their log-density, (n,)."""
+        """Short rows, (n, m), and the rest of their log-density, (n,)."""
         y = (x - self.bias) / self.std  # float64
         short = y @ self.basis
         left = y.square().sum(dim=1) - short.square().sum(dim=1)
@@ -307,10 +259,10 @@ class ShortRows:
 
 
 def _precision(columns: list[Tensor], root: Tensor) -> Tensor:
-    """I + J^T F J of each row, (n, K, K), of J's columns and the root of F, (n, n_features) each.
+    """I + J^T F J of each row, (n, K, K), from J's columns and the root of F, (n, n_features) each.
 
-    The products are summed in float64, where they are positive semi-definite by construction, for
-    some of the features at a time: the copy in float64 stays small.
+    Products are summed in float64, in which they are positive semi-definite, and for some of the
+    features at a time, so that the copy in float64 stays small.
     """
     n, k = len(root), len(columns)
     product = torch.zeros(n, k, k, dtype=torch.float64, device=root.device)
@@ -319,9 +271,9 @@ def _precision(columns: list[Tensor], root: Tensor) -> Tensor:
     for factor, *parts in zip(*pieces, strict=True):
         jacobian = (torch.stack(parts, dim=1) * factor[:, None]).double()  # (n, K, width)
         product += jacobian @ jacobian.mT
-    # far out, where the decoder's outputs overflow, the prior's precision stands alone
+    # where the decoder's outputs overflow, only the prior's precision remains
     finite = product.isfinite().flatten(1).all(dim=1)[:, None, None]
     product = product.where(finite, 0.0)
-    # what rounding takes from a singular product must not make it indefinite
+    # rounding must not make a singular product indefinite
     rounding = _ROUNDING * product.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
     return product + (1.0 + rounding) * torch.eye(k, dtype=torch.float64, device=root.device)

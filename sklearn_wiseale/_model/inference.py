@@ -1,4 +1,4 @@
-"""What is computed with a trained module: posteriors, decoded rows, scores."""
+"""Posteriors, decoded rows and scores of a trained module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .module import VariationalModule
 
 __all__ = ["decode", "default_draws", "log_likelihoods", "posterior", "refine"]
 
-#: n_draws="auto" allows itself so many draws, and draws times columns.
+#: Limits of n_draws="auto": fewest and most draws, and most draws times columns.
 _DRAWS = (8, 64)
 _DRAWN_NUMBERS = 2**17
 
@@ -41,10 +41,10 @@ def posterior(module: VariationalModule, rows: Rows) -> Posterior:
 
 @torch.no_grad()
 def refine(module: VariationalModule, found: Posterior, rows: Rows) -> None:
-    """Replace posteriors of rows with missing entries by Gaussians at the modes of p(z|x).
+    """Replace posteriors of rows with missing entries by the Laplace approximation to p(z|x).
 
-    The mean is the mode given the observed entries, found from the encoder's mean. The variance
-    is that of the Laplace approximation there: the diagonal of the inverse Gauss-Newton precision.
+    The mean is the mode given the observed entries, found from the encoder's mean. The variance is
+    the diagonal of the inverse Gauss-Newton precision at the mode.
     """
     start = 0
     for x in rows.chunks(draws=search_arrays(found.mean.shape[1])):
@@ -75,23 +75,10 @@ def default_draws(n_features: int) -> int:
 def log_likelihoods(
     module: VariationalModule, rows: Rows, n_components: int, n_draws: int, scale: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """Importance-weighted bound on log p(x) of each row, and the effective sample size.
+    """Importance-weighted bound on log p(x) of each row, and the effective sample size: (n,) each.
 
-    Parameters
-    ----------
-    module : VariationalModule
-
-    rows : Rows
-        On the module's device, or on the CPU if that device has no float64.
-
-    n_components, n_draws : int
-
-    scale : ndarray of shape (n_features,)
-        Scales of the columns: densities are those in the units of X.
-
-    Returns
-    -------
-    log_likelihood, effective : Tensor of shape (n,)
+    Rows are on the module's device, or on the CPU if that device has no float64. With the scales of
+    the columns, (n_features,), densities are in the units of X.
     """
     if rows.device.type == "cpu" and module.fill.device.type != "cpu":
         module = copy.deepcopy(module).cpu()

@@ -19,18 +19,18 @@ __all__ = [
     "private_torch_rng",
 ]
 
-#: log-variances leave this range only by divergence; float32 still squares and inverts it.
+#: Log-variances leave this range only if training diverges. float32 can square and invert it.
 LOG_VAR_RANGE = (-20.0, 10.0)
 
-#: torch's global generators can be borrowed by one thread at a time.
+#: One thread at a time uses torch's global generators.
 _RNG_LOCK = threading.RLock()
 
 
 @contextmanager
 def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside, and leave them as they were.
+    """Seed torch's global generators inside, and restore them afterwards.
 
-    For what accepts no generator: the initialisation of layers, and dropout.
+    For code that accepts no generator: the initialisation of layers, and dropout.
     """
     cuda = [device] if device.type == "cuda" else []
     with _RNG_LOCK, torch.random.fork_rng(devices=cuda), torch.device("cpu"):
@@ -44,20 +44,9 @@ def private_torch_rng(seed: int, device: torch.device) -> Iterator[None]:
 class VariationalModule(nn.Module):
     """Encoder q(z|x), decoder and likelihood p(x|z).
 
-    Parameters
-    ----------
-    encoder, decoder : torch modules
-
-    likelihood : Observation
-
-    fill : Tensor of shape (n_features,)
-        Takes the place of missing entries in what the encoder sees.
-
-    flags : torch module, default=None
-        Tells the posterior which entries are missing.
-
-    autocast : bool, default=False
-        Run encoder and decoder in bfloat16. Divergence and likelihood stay in float32.
+    ``fill``, of shape (n_features,), replaces missing entries in the encoder's input, and ``flags``
+    tells the posterior which entries are missing. With ``autocast``, encoder and decoder run in
+    bfloat16; divergence and likelihood stay in float32.
     """
 
     fill: Tensor

@@ -1,4 +1,4 @@
-"""Where training starts: the scaling of X and a network that already is principal components."""
+"""The start of training: scaling of X, and a network that equals principal component analysis."""
 
 from __future__ import annotations
 
@@ -26,26 +26,15 @@ __all__ = [
     "weight_dtype",
 ]
 
-#: Posterior variance at the start: the noise's share of a component, within these limits.
+#: Limits of the posterior variance at the start, which is the noise's share of a component.
 _START_VARIANCE = (1e-3, 0.5)
 
 
 def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
-    """Moments of all rows of X; each process looks at its share of them.
+    """Moments of all rows of X, of which each process reads its share.
 
-    Parameters
-    ----------
-    X : ndarray, memmap or CSR matrix of shape (n_samples, n_features)
-
-    names : ndarray of shape (n_features,) or None
-        Names of the columns, for error messages.
-
-    processes : OneProcess
-
-    Raises
-    ------
-    ValueError
-        If a column has no value, or a variance that float64 cannot hold.
+    Raises a ValueError, with the names of columns, if a column has no value, or a variance that
+    float64 cannot hold.
     """
     moments = Moments(X.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,15 +78,10 @@ def column_scaling(
 ) -> Scaling:
     """Scaling of the columns; constant columns are centred only.
 
-    Parameters
-    ----------
-    moments : Moments of X
-
-    modes : {"feature", "global"} or None, or list of (columns, one of these)
-        One for all columns, or one for each of several ranges of them.
+    The mode is "feature", "global" or None, for all columns or for each of several ranges.
     """
     scaling = Scaling(np.zeros_like(moments.mean), np.ones_like(moments.mean))
-    # what rounding of the values leaves of a constant column is not variance
+    # the rounding errors of a constant column are no variance
     rounding = 10 * np.finfo(np.float64).eps * np.abs(moments.mean)
     variance = np.where(np.sqrt(moments.variance) > rounding, moments.variance, 0.0)
     for columns, mode in modes if isinstance(modes, list) else [(slice(None), modes)]:
@@ -129,26 +113,9 @@ def build_module(
         f(z) = \bar x + \sum_k \sqrt{l_k / (1 - s_k)}\; V_k^\top z_k
 
     reconstructs exactly as PCA does while the aggregate posterior has mean 0 and covariance I.
-    Where the likelihood's outputs are not means, or the encoder sees rows transformed, both maps
-    are linearised about :math:`\bar x`.
-    Components beyond the rank of X keep the prior as posterior and are not decoded.
-
-    Parameters
-    ----------
-    moments : Moments of X
-
-    scaling : Scaling
-
-    axes : Axes of scaled X
-
-    n_components : int
-
-    likelihood : Likelihood
-
-    network : Network
-
-    precision : {"float32", "bfloat16", "float64"}
-        bfloat16 has weights in float32.
+    If the likelihood's outputs are not means, or the encoder sees transformed rows, both maps are
+    linearised about :math:`\bar x`. Components beyond the rank of X keep the prior as posterior and
+    are not decoded.
     """
     n_features, n_axes = len(moments.mean), len(axes.variance)
     centre = scaling.apply(moments.mean)
@@ -194,15 +161,9 @@ def blank_module(
     missing: bool,
     device: torch.device,
 ) -> VariationalModule:
-    """A module whose weights and estimates are yet to be filled in; see ``build_module``.
+    """A module like that of ``build_module``, whose weights and estimates are still to be loaded.
 
-    Parameters
-    ----------
-    missing : bool
-        Whether it was trained with missing values.
-
-    device : torch.device
-        Of encoder, decoder and flags; "meta" makes shapes without numbers.
+    On the device "meta", encoder, decoder and flags have shapes without numbers.
     """
     one, nothing = np.ones(n_features), np.zeros((n_features, 1))
     observation = likelihood.build(one, 0.5 * one, one)
@@ -222,7 +183,7 @@ def weight_dtype(precision: str) -> torch.dtype:
 
 
 def _flags(n_features: int, n_components: int) -> torch.nn.Linear:
-    """What the posterior gains from knowing which entries are not observed: nothing, at first."""
+    """The layer that adds to the posterior what missing entries tell: zero at the start."""
     flags = torch.nn.Linear(n_features, 2 * n_components, bias=False)
     torch.nn.init.zeros_(flags.weight)
     return flags

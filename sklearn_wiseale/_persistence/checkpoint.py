@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import tempfile
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from .._training.net import VariationalNet
 from .._training.state import State
-from .file import fingerprint_of, read_file, reading, remove_unfinished, write_file
+from .file import read_file, reading, remove_unfinished, write_file
+from .header import shown
 
-__all__ = ["Checkpoint", "fingerprint_of"]
+__all__ = ["Checkpoint"]
 
 
 class Checkpoint:
     """The latest training state of one fit, in a directory that many fits may share.
 
-    Parameters
-    ----------
-    directory : str or PathLike
-        Made if it does not exist.
-
-    fingerprint : str
-        Of everything that decides how the fit goes. It names the file, and is written into it.
-
-    Raises
-    ------
-    ValueError
-        If the directory cannot be made or written to, or if the file is damaged or holds the
-        state of another fit.
-
-    Attributes
-    ----------
-    state : dict or None
-        What the file holds, if there is one.
+    The fingerprint of everything that the fit depends on names the file and is written into it.
+    ``state`` is what the file holds, or None. Raises a ValueError if the directory cannot be
+    written to, or if the file is damaged or belongs to another fit.
     """
 
     def __init__(self, directory: str | os.PathLike[str], fingerprint: str) -> None:
@@ -50,38 +35,27 @@ class Checkpoint:
                 "The 'checkpoint' parameter of WiSEALETransformer must be a directory that can be "
                 f"written to, or None. Got {directory!r} instead: {error}"
             ) from error
-        self.fingerprint = fingerprint
         self.path = folder / f"fit-{fingerprint[:16]}.safetensors"
-        self.state = self._read()
-
-    def _read(self) -> State | None:
-        try:
-            state, header = read_file(self.path, "checkpoint")
-        except FileNotFoundError:
-            return None
-        if header.get("fingerprint") != self.fingerprint:
-            raise ValueError(
-                f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
-                f"parameters. Its fingerprint is {reprlib.repr(header.get('fingerprint'))}, not "
-                f"{self.fingerprint!r}: remove it or use another directory."
-            )
-        return state
+        self.fingerprint = fingerprint
+        self.state: State | None = None
+        with suppress(FileNotFoundError):
+            self.state, header = read_file(self.path, "checkpoint")
+            if header.get("fingerprint") != fingerprint:
+                raise ValueError(
+                    f"The checkpoint {str(self.path)!r} must belong to this fit, with its data and "
+                    f"parameters. Its fingerprint is {shown(header.get('fingerprint'))}, not "
+                    f"{fingerprint!r}: remove it or use another directory."
+                )
 
     def stored_seed(self, seed: int) -> int:
-        """The seed of the split that the stored fit began with, or the one given."""
+        """The seed of the stored fit's split, or the given one if nothing is stored."""
         if self.state is None:
             return seed
         with self._reading():
             return int(self.state["split_seed"])
 
     def resume(self, net: VariationalNet) -> None:
-        """Continue from the stored state.
-
-        Raises
-        ------
-        ValueError
-            If it is not a state of this net.
-        """
+        """Load the stored state; raise a ValueError if it is not a state of this net."""
         assert self.state is not None
         with self._reading():
             net.load_state_dict(self.state)

@@ -1,37 +1,32 @@
 """Tensors and a JSON header in one safetensors file: reading it runs no code.
 
 The header of every file has the entries ``format_version``, ``kind`` ("estimator" or "checkpoint")
-and ``state``, the plain numbers of a training state; its tensors are those of the file.
+and ``state``, which holds the plain numbers of a training state. The file holds its tensors.
 """
 
 from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import json
 import os
-import reprlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .._training.state import State, join_state, split_state
-from .header import decode, encode
+from .header import decode, encode, shown
 
 __all__ = [
-    "DAMAGE",
     "as_path",
     "check_target",
-    "fingerprint_of",
     "read_file",
     "reading",
     "remove_unfinished",
@@ -39,20 +34,10 @@ __all__ = [
     "write_file",
 ]
 
-#: Errors that contents of a file may lead to where they are not what they should be.
-DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-#: Version of the files' contents; a reader refuses files newer than it knows, and older ones.
+#: Version of the files' contents. Files of any other version are refused.
 FORMAT_VERSION = 2
 _HEADER = "sklearn_wiseale"
-#: Seconds after which an unfinished file was left by a process that no longer exists.
+#: Age in seconds at which an unfinished file is taken for one of a process that was killed.
 _LEFT_BEHIND = 3600
 
 
@@ -65,19 +50,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that is about to be written.
-
-    Raises
-    ------
-    TypeError
-        If it is no path.
-
-    FileNotFoundError
-        If its directory does not exist.
-
-    IsADirectoryError
-        If it is a directory itself.
-    """
+    """Return the path of a file to write; raise an OSError if there cannot be such a file."""
     target = as_path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(
@@ -91,27 +64,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 
 
 def write_file(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Write a file as a whole or, on any error, not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Replaced, if it exists, once all is on the disk.
-
-    state : dict
-        Tensors and values that :func:`~.header.encode` stores, nested.
-
-    header : dict
-        Further entries of the header, encoded.
-
-    Raises
-    ------
-    ValueError
-        If a value of the state cannot be stored.
-
-    OSError
-        If the directory cannot be written to, or is full; what was there is left as it was.
-    """
+    """Write a state and further entries of the header, which are encoded already."""
     tensors, rest = split_state(state)
     entries = {"format_version": FORMAT_VERSION, **header, "state": encode(rest, "state")}
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -119,14 +72,7 @@ def write_file(path: Path, state: State, header: dict[str, Any]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole or, on any error, not at all.
-
-    Raises
-    ------
-    OSError
-        If the directory does not exist, cannot be written to, or is full; what was there is left
-        as it was.
-    """
+    """Write a file as a whole; on any error, leave the file that was there."""
     remove_unfinished(path, older_than=_LEFT_BEHIND)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -148,15 +94,9 @@ def remove_unfinished(path: Path, older_than: float) -> None:
 
 
 def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
-    """State, on the CPU, and further entries of the header of a file of :func:`write_file`.
+    """State, on the CPU, and encoded header of a file of :func:`write_file`.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-
-    ValueError
-        If the file is damaged, of another kind, or of another version.
+    Raises a ValueError if the file is damaged, of another kind, or of another version.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -167,18 +107,17 @@ def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
     except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} must be a file written by sklearn_wiseale. It is damaged or of "
-            f"another kind: {reason_of(error).splitlines()[0]}"
+            f"another kind: {_reason(error).splitlines()[0]}"
         ) from error
     version = header.pop("format_version", None) if isinstance(header, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
             f"{str(path)!r} must have the format version {FORMAT_VERSION}. Got "
-            f"{reprlib.repr(version)}; another release of sklearn_wiseale may read it."
+            f"{shown(version)}; another release of sklearn_wiseale may read it."
         )
     if header.get("kind") != kind:
         raise ValueError(
-            f"{str(path)!r} must be a file of the kind {kind!r}. "
-            f"Got {reprlib.repr(header.get('kind'))}."
+            f"{str(path)!r} must be a file of the kind {kind!r}. Got {shown(header.get('kind'))}."
         )
     with reading(f"{str(path)!r} cannot be read"):
         rest = decode(header.pop("state", None))
@@ -186,31 +125,17 @@ def read_file(path: Path, kind: str) -> tuple[State, dict[str, Any]]:
 
 
 @contextmanager
-def reading(
-    message: str, advice: str = "", damage: tuple[type[Exception], ...] = DAMAGE
-) -> Iterator[None]:
-    """Inside, an error that the contents of a file lead to becomes a ValueError."""
+def reading(message: str, advice: str = "") -> Iterator[None]:
+    """Inside, turn errors, which damaged contents of a file may cause, into a ValueError."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except damage as error:
-        raise ValueError(f"{message}: {reason_of(error)}{advice}") from error
+    except Exception as error:
+        raise ValueError(f"{message}: {_reason(error)}{advice}") from error
 
 
-def reason_of(error: BaseException) -> str:
-    """Message of an error, shortened: it may repeat the contents of a file."""
+def _reason(error: BaseException) -> str:
+    """Message of an error, shortened because it may repeat the contents of a file."""
     text = str(error).strip()
     return (f"{text[:800]} ..." if len(text) > 1000 else text) or type(error).__name__
-
-
-def fingerprint_of(parts: Iterable[str | np.ndarray]) -> str:
-    """Hash of texts and arrays, their shapes and dtypes included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(b"text" + part.encode())
-        else:
-            digest.update(f"array {part.dtype} {part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

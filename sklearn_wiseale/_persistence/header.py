@@ -7,39 +7,41 @@ among the classes of this package.
 
 from __future__ import annotations
 
-import math
+import json
 import reprlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import likelihoods, networks, objectives
 from .._data.validation import Part
 
-__all__ = ["ForeignPartError", "decode", "encode", "shown"]
+__all__ = ["Foreign", "ForeignPartError", "decode", "encode", "shown"]
 
 _NOT_STORED = {"Likelihood", "Modules", "Network", "Objective"}
-#: Parts that files name.
+#: Parts that files may name.
 _PARTS: dict[str, type[Part]] = {
-    name: getattr(module, name)
+    name: value
     for module in (likelihoods, networks, objectives)
-    for name in module.__all__
-    if isinstance(getattr(module, name), type)
-    and issubclass(getattr(module, name), Part)
-    and name not in _NOT_STORED
+    for name, value in vars(module).items()
+    if name in module.__all__ and name not in _NOT_STORED
+    if isinstance(value, type) and issubclass(value, Part)
 }
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-#: Dtypes that files name, in both byte orders.
-_DTYPES: dict[str, np.dtype] = {
-    dtype.str: dtype
-    for native in map(np.dtype, ("bool", *_INTEGERS, "float16", "float32", "float64"))
-    for dtype in (native, native.newbyteorder("S"))
-}
+_NATIVE = [np.dtype(name) for name in ("bool", *_INTEGERS, "float16", "float32", "float64")]
+#: Dtypes that files may name, in both byte orders.
+_DTYPES = {dtype.str: dtype for one in _NATIVE for dtype in (one, one.newbyteorder("S"))}
+_SCALAR_TYPES = {dtype.type: dtype.str for dtype in _NATIVE}
 _PLAIN = (type(None), bool, int, float, str)
 _RANGE_LENGTH = 2**20
-_MT_WORDS = 624  # of the state of numpy's Mersenne twister
+
+
+class Foreign(NamedTuple):
+    """Stands for a part whose class is not of this package, and which the user hands back."""
+
+    kind: str
+    text: str  # its repr
 
 
 class ForeignPartError(ValueError):
@@ -53,37 +55,20 @@ def shown(value: Any) -> str:
     return text.repr(value)
 
 
-# to JSON ----------------------------------------------------------------------------------
-
-
 def encode(value: Any, where: str) -> Any:
-    """Return a value in a form that JSON can hold.
-
-    Parameters
-    ----------
-    value : object
-
-    where : str
-        Name of the value in an error message.
-
-    Raises
-    ------
-    ValueError
-        If the value, or something in it, cannot be stored.
-    """
+    """Return a value as JSON can hold it; raise a ValueError that says where if it cannot."""
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind is Foreign:
+        return {"handed_back": list(value)}
     if isinstance(value, list | tuple):
         items = [encode(item, f"{where}[{i}]") for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     if kind is dict and all(type(key) is str for key in value):
         return {"dict": [[key, encode(item, f"{where}[{key!r}]")] for key, item in value.items()]}
-    if isinstance(value, slice | range):
-        ends = [encode(part, where) for part in (value.start, value.stop, value.step)]
-        return {kind.__name__: ends}
-    if isinstance(value, Path):
-        return {"path": str(value)}
+    if kind is slice:
+        return {"slice": [encode(end, where) for end in (value.start, value.stop, value.step)]}
     if isinstance(value, Part):
         if _PARTS.get(kind.__name__) is not kind:
             message = f"{where} cannot be stored: {kind.__name__} is no class of sklearn_wiseale."
@@ -91,143 +76,105 @@ def encode(value: Any, where: str) -> Any:
         parameters = value.get_params(deep=False).items()
         content = {key: encode(item, f"{where}.{key}") for key, item in parameters}
         return {"part": [kind.__name__, content]}
-    return _encode_numpy(value, where)
+    encoded = _encode_leaf(value)
+    if encoded is None:
+        raise ValueError(
+            f"{where} cannot be stored: {shown(value)}, of type {kind.__name__}. Files hold "
+            "numbers, strings, None, lists, tuples, dicts with strings as keys, slices, ranges, "
+            "numpy arrays of numbers, RandomState instances of the Mersenne twister and paths."
+        )
+    return encoded
 
 
-def _encode_numpy(value: Any, where: str) -> Any:
-    if isinstance(value, np.dtype) and value.str in _DTYPES:
-        return {"dtype": value.str}
-    if isinstance(value, type) and issubclass(value, np.generic) and value is not np.generic:
-        for name, dtype in _DTYPES.items():
-            if dtype.type is value:
-                return {"numpy_type": name}
-    if isinstance(value, np.str_):
-        return {"numpy_text": str(value)}
-    if isinstance(value, np.generic) and value.dtype.str in _DTYPES:
-        return {"numpy": [value.dtype.str, value.item()]}
-    if type(value) is np.ndarray and value.dtype.str in _DTYPES:
-        return {"array": [value.dtype.str, list(value.shape), value.ravel().tolist()]}
-    if type(value) is np.random.RandomState:
-        state: Any = value.get_state(legacy=False)
-        if state["bit_generator"] == "MT19937":
-            words, position = state["state"]["key"].tolist(), int(state["state"]["pos"])
-            return {"random_state": [words, position, state["has_gauss"], state["gauss"]]}
-    raise ValueError(
-        f"{where} cannot be stored: {shown(value)}, of type {type(value).__name__}. Files hold "
-        "numbers, strings, None, lists, tuples, dicts with strings as keys, slices, ranges, numpy "
-        "arrays of numbers, RandomState instances of the Mersenne twister and paths."
-    )
-
-
-# from JSON --------------------------------------------------------------------------------
+def _encode_leaf(value: Any) -> dict[str, Any] | None:
+    """A value that holds no other values, or None if it cannot be stored."""
+    match value:
+        case range():
+            return {"range": [value.start, value.stop, value.step]}
+        case Path():
+            return {"path": str(value)}
+        case type() if value in _SCALAR_TYPES:
+            return {"numpy_type": _SCALAR_TYPES[value]}
+        case np.dtype() if value.str in _DTYPES:
+            return {"dtype": value.str}
+        case np.str_():
+            return {"numpy_text": str(value)}
+        case np.generic() if value.dtype.str in _DTYPES:
+            return {"numpy": [value.dtype.str, value.item()]}
+        case np.ndarray() if type(value) is np.ndarray and value.dtype.str in _DTYPES:
+            return {"array": [value.dtype.str, list(value.shape), value.ravel().tolist()]}
+        case np.random.RandomState():
+            state: Any = value.get_state(legacy=False)
+            if state["bit_generator"] == "MT19937":
+                words, position = state["state"]["key"].tolist(), int(state["state"]["pos"])
+                return {"random_state": [words, position, state["has_gauss"], state["gauss"]]}
+    return None
 
 
 def decode(value: Any) -> Any:
-    """Return what ``encode`` was given.
-
-    Raises
-    ------
-    ValueError
-        If ``encode`` does not make such a value.
-    """
+    """Invert :func:`encode`; raise a ValueError if it does not make such a value."""
     if type(value) in _PLAIN:
         return value
     if type(value) is list:
         return [decode(item) for item in value]
-    if type(value) is dict and len(value) == 1:
-        ((kind, content),) = value.items()
-        if kind in _DECODERS:
-            try:
-                return _DECODERS[kind](content)
-            except (TypeError, OverflowError, LookupError) as error:
-                message = f"it has a {kind} that cannot be read: {shown(content)}"
-                raise ValueError(message) from error
-    raise ValueError(f"it has a value of an unknown kind: {shown(value)}")
+    if type(value) is not dict or len(value) != 1:
+        raise ValueError(f"it has a value of an unknown kind: {shown(value)}")
+    ((kind, content),) = value.items()
+    match kind, content:
+        case "tuple", list():
+            return tuple(map(decode, content))
+        case "slice", [start, stop, step]:
+            return slice(decode(start), decode(stop), decode(step))
+        case "dict", list() if all(_is_pair(pair) for pair in content):
+            return {key: decode(item) for key, item in content}
+        case "part", [str(name), dict(parameters)]:
+            return _decode_part(name, parameters)
+        case "handed_back", [str(name), str(text)]:
+            return Foreign(name, text)
+    reason: Exception | None = None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            decoded = _decode_leaf(kind, content)
+        if json.dumps(encode(decoded, kind)) == json.dumps(value):
+            return decoded
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        reason = error
+    raise ValueError(f"it has a {kind} that cannot be read: {shown(content)}") from reason
 
 
-def _require(right: bool) -> None:
-    if not right:
-        raise TypeError
+def _is_pair(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and type(value[0]) is str
 
 
-def _items(content: Any, *kinds: type) -> list[Any]:
-    """The content, if it is a list; with kinds, of just these types."""
-    _require(type(content) is list)
-    _require(not kinds or tuple(map(type, content)) == kinds)
-    return content
-
-
-def _text(content: Any) -> str:
-    _require(type(content) is str)
-    return content
-
-
-def _decode_dict(content: Any) -> dict[str, Any]:
-    pairs = [_items(pair) for pair in _items(content)]
-    _require(all(len(pair) == 2 for pair in pairs))
-    return {_text(key): decode(item) for key, item in pairs}
-
-
-def _decode_slice(content: Any) -> slice:
-    _require(len(_items(content)) == 3)
-    return slice(*map(decode, content))
-
-
-def _decode_range(content: Any) -> range:
-    start, stop, step = _items(content, int, int, int)
-    _require(step != 0)
-    decoded = range(start, stop, step)
-    _require(len(decoded) <= _RANGE_LENGTH)
-    return decoded
-
-
-def _decode_scalar(content: Any) -> Any:
-    dtype, item = _items(content)
-    return _decode_array([dtype, [], [item]])[()]
-
-
-def _decode_array(content: Any) -> np.ndarray:
-    name, shape, items = _items(content, str, list, list)
-    dtype = _DTYPES[name]
-    _require(all(type(n) is int and n >= 0 for n in shape))
-    _require(math.prod(shape) == len(items))
-    kinds: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
-    _require(set(map(type, items)) <= kinds.get(dtype.kind, {int}))
-    return np.array(items, dtype).reshape(shape)
-
-
-def _decode_random_state(content: Any) -> np.random.RandomState:
-    words, position, has_gauss, gauss = _items(content, list, int, int, float)
-    _require(len(words) == _MT_WORDS)
-    _require(all(type(word) is int and 0 <= word < 2**32 for word in words))
-    _require(0 <= position <= _MT_WORDS)
-    _require(has_gauss in (0, 1))
-    random_state = np.random.RandomState(0)
-    random_state.set_state(("MT19937", np.array(words, np.uint32), position, has_gauss, gauss))
-    return random_state
-
-
-def _decode_part(content: Any) -> Part:
-    name, parameters = _items(content, str, dict)
+def _decode_part(name: str, parameters: dict[str, Any]) -> Part:
     if name not in _PARTS:
-        raise ValueError(f"it names the class {name!r}, which this release does not have")
+        raise ValueError(f"it names the class {name!r:.80}, which this release does not have")
     unknown = sorted(set(parameters) - set(_PARTS[name]._get_param_names()))
     if unknown:
         raise ValueError(f"it gives {name} parameters that this release does not have: {unknown}")
     return _PARTS[name](**{key: decode(item) for key, item in parameters.items()})
 
 
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "array": _decode_array,
-    "dict": _decode_dict,
-    "dtype": lambda content: _DTYPES[_text(content)],
-    "numpy": _decode_scalar,
-    "numpy_text": lambda content: np.str_(_text(content)),
-    "numpy_type": lambda content: _DTYPES[_text(content)].type,
-    "part": _decode_part,
-    "path": lambda content: Path(_text(content)),
-    "random_state": _decode_random_state,
-    "range": _decode_range,
-    "slice": _decode_slice,
-    "tuple": lambda content: tuple(map(decode, _items(content))),
-}
+def _decode_leaf(kind: str, content: Any) -> Any:
+    """A value that holds no other values. The caller checks that it encodes to the content."""
+    match kind, content:
+        case "range", [start, stop, step] if len(range(start, stop, step)) <= _RANGE_LENGTH:
+            return range(start, stop, step)
+        case "path", str():
+            return Path(content)
+        case "numpy_type", str():
+            return _DTYPES[content].type
+        case "dtype", str():
+            return _DTYPES[content]
+        case "numpy_text", str():
+            return np.str_(content)
+        case "numpy", [dtype, item]:
+            return np.array([item], _DTYPES[dtype])[0]
+        case "array", [dtype, shape, items]:
+            return np.array(items, _DTYPES[dtype]).reshape(shape)
+        case "random_state", [list(words), position, has_gauss, gauss] if 0 <= position <= 624:
+            random_state = np.random.RandomState(0)
+            state = ("MT19937", np.array(words, np.uint32), position, has_gauss, gauss)
+            random_state.set_state(state)
+            return random_state
+    raise ValueError

@@ -24,7 +24,7 @@ __all__ = ["export"]
 class _Encoder(nn.Module):
     """Rows in the units of X to means and standard deviations of the posteriors.
 
-    The scaling is that of :class:`TensorScaling`. A row with a missing entry has no code.
+    The scaling is that of :class:`TensorScaling`. A row with a missing entry has the code NaN.
     """
 
     high: Tensor
@@ -74,7 +74,7 @@ def export(
     image_shape: tuple[int, ...] | None,
     n_components: int,
 ) -> None:
-    """Write one of the two parts; see ``WiSEALETransformer.export_onnx``."""
+    """Write the encoder or the decoder; see ``WiSEALETransformer.export_onnx``."""
     if part not in ("encoder", "decoder"):
         raise ValueError(f"part must be 'encoder' or 'decoder'. Got {part!r}.")
     target = check_target(path)
@@ -105,12 +105,11 @@ def _require_packages() -> None:
 
 
 def _converted(whole: nn.Module, shape: tuple[int, ...], given: str, results: list[str]) -> bytes:
-    """An ONNX file of a module that takes rows of some shape, as many as there are."""
-    some = torch.zeros(3, *shape, device="cpu")  # 0 and 1 rows may be taken for constants
+    """An ONNX file of a module that takes any number of rows of a shape."""
+    some = torch.zeros(3, *shape, device="cpu")  # torch.export may take 0 and 1 for constants
     with _quiet():
         try:
-            # on its own: torch.onnx.export of older torch falls back on tracing, which would write
-            # a file for these rows alone
+            # torch.onnx.export of older torch would fall back on tracing, for these 3 rows only
             dynamic = ({0: torch.export.Dim("n_samples", max=2**31)},)
             traced = torch.export.export(whole, (some,), dynamic_shapes=dynamic, strict=False)
             program: Any = torch.onnx.export(
@@ -123,8 +122,8 @@ def _converted(whole: nn.Module, shape: tuple[int, ...], given: str, results: li
             )
         except Exception as error:
             raise ValueError(
-                "The network cannot be exported: torch.export failed on it, as it does on "
-                f"modules whose course depends on values. {type(error).__name__}: "
+                "The network cannot be exported: torch.export failed, for instance because the "
+                f"control flow depends on values. {type(error).__name__}: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             ) from error
     model = program.model_proto
@@ -137,7 +136,7 @@ def _converted(whole: nn.Module, shape: tuple[int, ...], given: str, results: li
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, the exporter's warnings and messages, which are about its own work, are not heard."""
+    """Inside, hide the exporter's warnings and messages about its own work."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

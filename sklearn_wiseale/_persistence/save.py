@@ -1,183 +1,42 @@
-"""A fitted estimator in one file: what is written, and how it is checked when it is read.
+"""A fitted estimator in one file: how it is written, checked and built again.
 
 Nothing in a file is executed. The header has names and numbers, and names are looked up among the
-classes of this package.
+classes of this package. Shapes are compared with the tensors before anything is built.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from numbers import Integral
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
+import torch
 
+from .._data.scaling import Scaling
 from .._data.validation import Part
-from .._training.parameters import PARTS
-from .._training.state import State
-from .file import DAMAGE, as_path, check_target, read_file, reading, write_file
-from .header import ForeignPartError, decode, encode, shown
+from .._model.module import private_torch_rng
+from .._model.start import blank_module
+from .._training.net import build_net
+from .._training.parameters import PARTS, check_parameters, find_device
+from .._training.state import State, check_like, split_state
+from ..diagnostics import AggregateKLBounds
+from ..networks import Modules
+from .file import as_path, check_target, read_file, reading, write_file
+from .header import Foreign, ForeignPartError, decode, encode, shown
 
-__all__ = ["Stored", "read", "write"]
-
-Built = TypeVar("Built")
+__all__ = ["read", "write"]
 
 _PACKAGES = ("sklearn-wiseale", "torch", "scikit-learn", "skorch", "numpy", "safetensors")
 #: Settings of ``torch.compile`` that a file may have.
 _COMPILE = {f"compile__{name}" for name in ("mode", "dynamic", "fullgraph")}
 _FLOATS = {np.dtype(code).str: np.dtype(code) for code in "fdg"}
-
-
-class Stored(NamedTuple):
-    """A fitted estimator, taken apart."""
-
-    name: str  # of the class
-    parameters: dict[str, Any]
-    built: dict[str, Any]  # parameters that the fitted state was built from
-    attributes: dict[str, Any]
-    state: State  # of the net; with "scaling", of the columns
-
-
-def write(path: str | os.PathLike[str], stored: Stored) -> None:
-    """Write a fitted estimator; see ``WiSEALETransformer.save``."""
-    target = check_target(path)
-    attributes = {name: encode(value, name) for name, value in stored.attributes.items()}
-    header = {
-        "kind": "estimator",
-        "class": stored.name,
-        "versions": {package: _version(package) for package in _PACKAGES},
-        "parameters": _encoded(stored.parameters),
-        "built": _encoded(stored.built),
-        "attributes": attributes,
-    }
-    write_file(target, stored.state, header)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a folder that is not installed
-        return None
-
-
-def _encoded(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters; instead of a part that cannot be stored, its class and repr."""
-    _refuse_programs(parameters["net_params"])
-    encoded = {}
-    for name, value in parameters.items():
-        try:
-            encoded[name] = encode(value, name)
-        except ForeignPartError:
-            if name not in PARTS:
-                raise
-            encoded[name] = {"handed_back": [type(value).__name__, repr(value)[:200]]}
-    return encoded
-
-
-def _refuse_programs(net_params: dict[str, Any] | None) -> None:
-    """Raise a ValueError for settings of ``torch.compile`` among which programs may be named."""
-    names = {name for name in net_params or {} if str(name).startswith("compile__")} - _COMPILE
-    if names:
-        raise ValueError(
-            f"net_params {shown(sorted(names))} cannot be stored: backends and options of "
-            "torch.compile may name programs, which files must not do"
-        )
-
-
-# reading ----------------------------------------------------------------------------------
-
-
-def read(
-    path: str | os.PathLike[str],
-    handed_back: Mapping[str, Part | None],
-    build: Callable[[Stored], Built],
-) -> Built:
-    """Return what ``build`` makes of a file that :func:`write` has written.
-
-    Parameters
-    ----------
-    path : str or PathLike
-
-    handed_back : dict of str to Part or None
-        Objective, likelihood and network of the user's own.
-
-    build : callable
-        Takes what is stored. Classes, attributes and types are checked; parameters and tensors
-        are not. Its errors are attributed to the file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-
-    ValueError
-        If the file is damaged, or parts have to be handed back.
-    """
-    state, header = read_file(as_path(path), "estimator")
-    with reading(f"{str(path)!r} cannot be loaded", damage=(*DAMAGE, MemoryError)):
-        entries = [_entry(header, name, dict) for name in ("parameters", "built", "attributes")]
-        parameters, built = (_decoded_parameters(entry, handed_back) for entry in entries[:2])
-        _refuse_wrong_parts(entries[:2], handed_back)
-        attributes = _decoded_attributes(entries[2])
-        return build(Stored(_entry(header, "class", str), parameters, built, attributes, state))
-
-
-def _entry(record: dict[str, Any], name: str, kind: type) -> Any:
-    """An entry of a header, of some type."""
-    if name not in record:
-        raise ValueError(f"its header lacks the entry {name!r}")
-    if type(record[name]) is not kind:
-        raise ValueError(
-            f"its entry {name!r} must be of type {kind.__name__}. Got {shown(record[name])}"
-        )
-    return record[name]
-
-
-def _is_foreign(value: Any) -> bool:
-    return type(value) is dict and set(value) == {"handed_back"}
-
-
-def _decoded_parameters(
-    encoded: dict[str, Any], handed_back: Mapping[str, Part | None]
-) -> dict[str, Any]:
-    """Parameters; parts that are not in the file are those that were handed back."""
-    parameters = {
-        name: handed_back.get(name) if _is_foreign(value) and name in PARTS else decode(value)
-        for name, value in encoded.items()
-    }
-    if isinstance(parameters.get("net_params"), dict):
-        _refuse_programs(parameters["net_params"])
-    return parameters
-
-
-def _refuse_wrong_parts(
-    entries: list[dict[str, Any]], handed_back: Mapping[str, Part | None]
-) -> None:
-    """Raise a ValueError if parts have not been handed back, or without need."""
-    foreign: dict[str, list[str]] = {}
-    for name, value in (item for entry in entries for item in entry.items()):
-        if name in PARTS and _is_foreign(value):
-            foreign[name] = what = value["handed_back"]
-            if type(what) is not list or list(map(type, what)) != [str, str]:
-                raise ValueError(f"it has a {name} that cannot be read: {shown(what)}")
-    lacking = {name: what for name, what in foreign.items() if handed_back.get(name) is None}
-    if lacking:
-        are = "is" if len(lacking) == 1 else "are"
-        call = ", ".join(f"{name}={kind}(...)" for name, (kind, _) in lacking.items())
-        what = "; ".join(text for _, text in lacking.values())
-        raise ValueError(
-            f"its {' and '.join(lacking)} {are} not stored, being code of your own, and must be "
-            f"handed back: load(path, {call}). What was saved had {what}"
-        )
-    unused = {name for name, part in handed_back.items() if part is not None} - set(foreign)
-    if unused:
-        raise ValueError(
-            f"its {' and '.join(sorted(unused))} cannot be handed back: the file has its own. "
-            "Use set_params after loading"
-        )
+#: Up to this many components, a file needs no tensors of that size.
+_FEW_COMPONENTS = 2**16
 
 
 def _is_count(value: Any) -> bool:
@@ -189,11 +48,7 @@ def _is_dict_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: type(value) is dict and set(map(type, value.values())) <= {kind}
 
 
-def _is_noise(value: Any) -> bool:
-    return type(value) is float or (isinstance(value, np.ndarray) and value.dtype == np.float64)
-
-
-#: What attributes may be. Those after the first seven may be missing.
+#: Fitted attributes that files hold besides the net and the scaling, and what each may be.
 _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("n_features_in_", "n_components_", "n_samples_seen_"), _is_count),
     **dict.fromkeys(("n_iter_", "_n_axes"), _is_count),
@@ -204,32 +59,221 @@ _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     "best_epoch_": _is_count,
     "start_losses_": _is_dict_of(float),
     "stop_reason_": lambda value: type(value) is str,
-    "noise_scale_": _is_noise,
+    "noise_scale_": lambda value: (
+        type(value) is float or (isinstance(value, np.ndarray) and value.dtype == np.float64)
+    ),
     "feature_names_in_": lambda value: type(value) is list and set(map(type, value)) <= {str},
     "aggregate_kl_bounds_": lambda value: (
         type(value) is tuple and list(map(type, value)) == [float, float, int]
     ),
     "_sklearn_output_config": _is_dict_of(str),
 }
+#: Attributes that every file has.
 _ALWAYS = tuple(_ATTRIBUTES)[:7]
 
 
-def _decoded_attributes(encoded: dict[str, Any]) -> dict[str, Any]:
-    """Fitted attributes, of the right types and consistent with each other."""
-    attributes = {name: decode(value) for name, value in encoded.items()}
-    for name in _ALWAYS:
-        _entry(attributes, name, type(attributes.get(name)))
+# writing ----------------------------------------------------------------------------------
+
+
+def write(path: str | os.PathLike[str], estimator: Any) -> None:
+    """Write a fitted estimator; see ``WiSEALETransformer.save``."""
+    kind = type(estimator)
+    if kind.__module__.split(".")[0] != __name__.split(".")[0]:
+        raise ValueError(
+            f"{kind.__name__} cannot be saved: it is no class of sklearn_wiseale. Pickle it "
+            "instead."
+        )
+    check_parameters(estimator)
+    target = check_target(path)
+    net, net_params = estimator._stored_net()
+    parameters, fitted = estimator.get_params(deep=False), vars(estimator)
+    if isinstance(parameters["device"], torch.device):
+        parameters["device"] = str(parameters["device"])
+    attributes = {name: fitted[name] for name in _ATTRIBUTES if name in fitted}
+    attributes["_inverse_dtype"] = np.dtype(estimator._inverse_dtype).str
+    if "feature_names_in_" in attributes:
+        attributes["feature_names_in_"] = list(map(str, estimator.feature_names_in_))
+    header = {
+        "kind": "estimator",
+        "class": kind.__name__,
+        "versions": {package: _version(package) for package in _PACKAGES},
+        "parameters": _encoded(parameters),
+        "built": _encoded({**estimator._built, "net_params": net_params}),
+        "attributes": {name: encode(value, name) for name, value in attributes.items()},
+    }
+    state = {k: v for k, v in net.state_dict().items() if k not in ("optimizer", "rates")}
+    state["divergence"] = copy.deepcopy(net.criterion_).state_dict()  # without a bank
+    scaling = estimator._scaling._asdict().items()
+    state["scaling"] = {name: torch.from_numpy(np.array(value)) for name, value in scaling}
+    write_file(target, state, header)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a folder that is not installed
+        return None
+
+
+def _encoded(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Encoded parameters, in which parts that cannot be stored are named only."""
+    _refuse_programs(parameters["net_params"])
+    encoded = {}
+    for name, value in parameters.items():
+        try:
+            encoded[name] = encode(value, name)
+        except ForeignPartError:
+            if name not in PARTS:
+                raise
+            encoded[name] = encode(Foreign(type(value).__name__, repr(value)[:200]), name)
+    return encoded
+
+
+def _refuse_programs(net_params: Any) -> None:
+    """Raise a ValueError for settings of ``torch.compile`` that may name programs."""
+    names = net_params if isinstance(net_params, dict) else {}
+    unsafe = {name for name in names if str(name).startswith("compile__")} - _COMPILE
+    if unsafe:
+        raise ValueError(
+            f"net_params {shown(sorted(unsafe))} cannot be stored: backends and options of "
+            "torch.compile may name programs, which files must not do"
+        )
+
+
+# reading ----------------------------------------------------------------------------------
+
+
+def read(
+    path: str | os.PathLike[str],
+    cls: type[Any],
+    device: str | torch.device,
+    handed_back: Mapping[str, Part | None],
+) -> Any:
+    """Read an estimator of a class; see :func:`sklearn_wiseale.load`."""
+    state, header = read_file(as_path(path), "estimator")
+    with reading(f"{str(path)!r} cannot be loaded"):
+        if header.get("class") != cls.__name__:
+            raise ValueError(
+                f"it names the class {shown(header.get('class'))}, which this release does not have"
+            )
+        parameters, built, attributes = (
+            _decoded(header, entry) for entry in ("parameters", "built", "attributes")
+        )
+        unknown = (set(parameters) | set(built)) - set(cls._get_param_names())
+        if unknown:
+            raise ValueError(
+                f"it has parameters that this release does not have: {sorted(unknown)}"
+            )
+        _refuse_programs(parameters.get("net_params"))
+        _refuse_programs(built.get("net_params"))
+        _take_parts(parameters, built, handed_back)
+        estimator = cls(**parameters)
+        estimator.device = _available_device(estimator.device, estimator.precision, device)
+        check_parameters(estimator)
+        _restore_attributes(attributes)
+        fitted = cls(**{**parameters, **built, "device": "cpu"})
+        fixed = {name: built[name] for name in ("n_components", "scale", "precision")}
+        estimator.__dict__.update(attributes, _built=fixed, _net_params=built["net_params"])
+        _restore_net(estimator, fitted, state)
+        return estimator
+
+
+def _decoded(header: dict[str, Any], entry: str) -> dict[str, Any]:
+    """Values of an entry of a header."""
+    if type(header.get(entry)) is not dict:
+        raise ValueError(f"its entry {entry!r} must be a dict. Got {shown(header.get(entry))}")
+    return {name: decode(value) for name, value in header[entry].items()}
+
+
+def _take_parts(
+    parameters: dict[str, Any], built: dict[str, Any], handed_back: Mapping[str, Part | None]
+) -> None:
+    """Put in the parts that are handed back; raise a ValueError if one is missing or unused."""
+    both = [*parameters.items(), *built.items()]
+    foreign = {name: value for name, value in both if isinstance(value, Foreign)}
+    lacking = {name: part for name, part in foreign.items() if handed_back.get(name) is None}
+    if lacking:
+        call = ", ".join(f"{name}={part.kind}(...)" for name, part in lacking.items())
+        raise ValueError(
+            f"its code of your own is not stored: call load(path, {call}), with parts equal to "
+            f"those that were saved: {'; '.join(part.text for part in lacking.values())}"
+        )
+    unused = {name for name, part in handed_back.items() if part is not None} - set(foreign)
+    if unused:
+        raise ValueError(
+            f"its {' and '.join(sorted(unused))} cannot be handed back: the file has its own. "
+            "Use set_params after loading"
+        )
+    for found in (parameters, built):
+        for name in foreign:
+            if isinstance(found.get(name), Foreign):
+                found[name] = handed_back[name]
+
+
+def _restore_attributes(attributes: dict[str, Any]) -> None:
+    """Check types and consistency of fitted attributes, and put in what files hold differently."""
+    lacking = sorted(set(_ALWAYS) - set(attributes))
+    if lacking:
+        raise ValueError(f"it lacks the attributes {lacking}")
     for name, value in attributes.items():
         if name not in _ATTRIBUTES or not _ATTRIBUTES[name](value):
             raise ValueError(f"its attribute {name!r} cannot be {shown(value)}")
-    n_features = attributes["n_features_in_"]
-    shape, names = attributes.get("_image_shape"), attributes.get("feature_names_in_")
-    noise = attributes.get("noise_scale_")
+    n_features, shape = attributes["n_features_in_"], attributes["_image_shape"]
     if shape is not None and math.prod(shape) != n_features:
         raise ValueError(f"images of the shape {shown(shape)} have not {n_features} pixels")
-    if names is not None and len(names) != n_features:
-        raise ValueError(f"it must have the names of {n_features} features")
-    if isinstance(noise, np.ndarray) and noise.shape != (n_features,):
-        raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
     attributes["_inverse_dtype"] = _FLOATS[attributes["_inverse_dtype"]]
-    return attributes
+    names, bounds = (attributes.get(name) for name in ("feature_names_in_", "aggregate_kl_bounds_"))
+    if names is not None:
+        attributes["feature_names_in_"] = np.array(names, dtype=object)
+        if len(names) != n_features:
+            raise ValueError(f"it must have the names of {n_features} features")
+    if bounds is not None:
+        attributes["aggregate_kl_bounds_"] = AggregateKLBounds(*bounds)
+    if np.shape(attributes.get("noise_scale_", 0.0)) not in ((), (n_features,)):
+        raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
+
+
+def _available_device(stored: Any, precision: Any, asked: Any) -> Any:
+    """The device asked for, or that of the file, if it is available here."""
+    if asked != "auto" or type(stored) is not str:
+        return stored if asked == "auto" else asked
+    try:
+        find_device(stored, precision)
+    except ValueError:
+        return "auto"
+    return stored
+
+
+def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
+    """Set what fit builds, on the CPU: built from parameters, compared with a state and filled."""
+    parts = check_parameters(fitted)
+    n_features, k = estimator.n_features_in_, int(estimator.n_components_)
+    n_numbers = sum(tensor.numel() for tensor in split_state(state["module"])[0].values())
+    if k != fitted.n_components or not estimator._n_axes <= k <= max(n_numbers, _FEW_COMPONENTS):
+        raise ValueError(f"it cannot have {k} components")
+    column = torch.empty(n_features, dtype=torch.float64, device="meta")
+    check_like(state["scaling"], {"shift": column, "scale": column}, "scaling", finite=True)
+    scaling = Scaling(*(state["scaling"][name].numpy() for name in Scaling._fields))
+    if not (scaling.scale > 0).all():
+        raise ValueError("its scaling must be positive")
+    network = parts["network"]
+    of_package = type(network).__module__.split(".")[0] == __name__.split(".")[0]
+    is_known = of_package and not isinstance(network, Modules)
+    model = n_features, k, parts["likelihood"], network, fitted.precision
+    missing, device = "flags.weight" in state["module"], "meta" if is_known else "cpu"
+    with private_torch_rng(0, torch.device("cpu")):
+        module = blank_module(*model, missing=missing, device=torch.device(device))
+        divergence = parts["objective"].build(n_features, k)
+    check_like(state["module"], module.state_dict(), "module", finite=True)
+    module.load_state_dict(state["module"], assign=is_known)
+    net_params = dict(fitted.net_params or {})
+    compiles = net_params.pop("compile", False)
+    fixed: dict[str, Any] = {"seed": 0, "lr": 1e-3, "device": torch.device("cpu")}
+    stopping = {"patience": fitted.n_iter_no_change, "tol": fitted.tol}
+    net = build_net(module, divergence, net_params=net_params, **fixed, **stopping)
+    net.__dict__.pop("optimizer_", None)  # training starts with a new one
+    net.load_state_dict(state)
+    net.compile = compiles  # used by later fits; like an unpickled net, this one is not compiled
+    net._set_training(False)
+    estimator.net_, estimator.history_, estimator._scaling = net, net.epochs_since(0), scaling
+    estimator._built |= parts

@@ -8,31 +8,18 @@ import torch
 from torch import Tensor
 
 from .._data.rows import Rows
-from .processes import ONE_PROCESS, OneProcess
+from .distributed import ONE_PROCESS, Processes
 
-__all__ = [
-    "ShuffledBatches",
-]
+__all__ = ["ShuffledBatches"]
 
 
 class ShuffledBatches:
     """Iterable over ``(x, index)``, reshuffled at each pass.
 
-    Batch sizes differ by at most one row: no batch is too small for an aggregate, and no row is
-    left out. With several processes, ``index`` is that of the whole batch and ``x`` the local
-    share of it, which alone is read.
-
-    Parameters
-    ----------
-    rows : Rows
-
-    batch_size : int
-        Largest batch, of all processes together. A batch has at least one row for each process.
-
-    generator : torch.Generator
-        On the CPU, so that the order of rows is the same on every device and process.
-
-    processes : OneProcess, default=ONE_PROCESS
+    Sizes of batches differ by at most one row, so that no batch is too small for an aggregate and
+    no row is left out. ``batch_size`` is the largest batch of all processes together; each process
+    has at least one row in it. ``index`` numbers the rows of the whole batch; ``x`` is the local
+    share. The generator is on the CPU, so that all devices and processes have the same order.
     """
 
     def __init__(
@@ -40,7 +27,7 @@ class ShuffledBatches:
         rows: Rows,
         batch_size: int,
         generator: torch.Generator,
-        processes: OneProcess = ONE_PROCESS,
+        processes: Processes = ONE_PROCESS,
     ) -> None:
         self.rows, self.batch_size, self.generator = rows, batch_size, generator
         self.processes = processes

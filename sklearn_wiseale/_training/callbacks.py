@@ -14,7 +14,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
-from .state import copied, require_numbers_like, require_tensors_like
+from .state import check_like, copied
 
 __all__ = [
     "BestLosses",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-#: Why training ended, as the bar says it.
+#: Reasons for the end of training, for the progress bar.
 _REASONS = {
     "max_epochs": "ended",
     "no_improvement": "stopped early: held-out loss no longer falls",
@@ -41,33 +41,23 @@ _REASONS = {
 }
 
 
-#: By how many of its standard errors an epoch must beat the start.
+#: Number of standard errors by which an epoch must be better than the start.
 _STANDARD_ERRORS = 1.0
 
 
 class StopTraining(Exception):
-    """Ends training early and in order; ``stop_reason_`` will say why."""
+    """Ends training early; the message becomes ``stop_reason_``."""
 
     def __init__(self, reason: str = "callback") -> None:
         super().__init__(reason)
 
 
 class Schedule(Callback):
-    """Warm up, hold, and decay to zero over the last share of a fit whose end is known.
+    """Increase the learning rate over ``warm_up`` steps, hold it, and let it decay to zero.
 
-    The warm-up counts the steps of all calls. ``horizon`` is the number of steps of the present
-    fit; under ``partial_fit`` it is None, the end being unknown, and the rate is held.
-
-    Parameters
-    ----------
-    learning_rate : float
-        The rate that is held.
-
-    warm_up : int, default=50
-        Steps of linear increase.
-
-    decay : float, default=0.75
-        Share of the fit over which the rate falls along a half cosine.
+    The rate falls along a half cosine over the share ``decay`` of the present fit. Warm-up counts
+    the steps of all calls. ``horizon_`` is the number of steps of the present fit; in
+    ``partial_fit``, it is None, and the rate does not decay.
     """
 
     def __init__(self, learning_rate: float = 1e-3, warm_up: int = 50, decay: float = 0.75) -> None:
@@ -75,8 +65,8 @@ class Schedule(Callback):
         self.warm_up = warm_up
         self.decay = decay
         self.horizon_: int | None = None
-        self.step_ = 0  # of all calls
-        self.begin_ = 0  # the step at which the present call began
+        self.step_ = 0  # in all calls
+        self.begin_ = 0  # first step of the present call
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.begin_ = self.step_
@@ -90,16 +80,16 @@ class Schedule(Callback):
         self.step_ += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps of all calls, and the step at which the present call began."""
+        """Steps of all calls, and the first step of the present call."""
         return {"step": self.step_, "begin": self.begin_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
-        require_numbers_like(state, self.state_dict())
+        check_like(state, self.state_dict(), "schedule")
         self.step_, self.begin_ = state["step"], state["begin"]
 
     def factor(self) -> float:
-        """What the learning rate is multiplied by at the present step."""
+        """Factor of the learning rate at the present step."""
         factor = min(1.0, (self.step_ + 1) / self.warm_up)
         if self.horizon_:
             remaining = 1.0 - (self.step_ - self.begin_) / self.horizon_
@@ -111,10 +101,7 @@ class Schedule(Callback):
 
 
 class BestLosses(Callback):
-    """Records ``train_loss_best`` and ``valid_loss_best``, as skorch does.
-
-    Whether the epoch has the lowest loss so far; skorch's ``Checkpoint`` looks for it.
-    """
+    """Records whether an epoch has the lowest loss so far, as skorch's ``Checkpoint`` needs it."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         row = net.history[-1]
@@ -126,21 +113,14 @@ class BestLosses(Callback):
 
 
 class BestState(Callback):
-    """Keeps the best state of the network and gives it back; stops when there is no progress.
+    """Keeps the best state and restores it at the end; stops training if there is no progress.
 
-    With held-out rows the best state is that of their lowest loss, among the running averages of
-    the weights after each epoch and the state before the first; without, the latest finite one.
-    An epoch must beat the start by some standard errors of the rows' differences: of few rows
-    one can always be found that seems better by chance.
-    A loss that is not finite ends training with the state kept and a ConvergenceWarning.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without improvement of the held-out loss after which training stops.
-
-    tol : float
-        What counts as improvement, in nats.
+    With held-out rows, the best state has their lowest loss, among the running averages of the
+    weights after each epoch and the state before the first. Without, it is the latest finite one.
+    An epoch must be better than the start by some standard errors of the rows' differences: with
+    few rows, some epoch seems better by chance. A loss that is not finite ends training with a
+    ConvergenceWarning. Training also stops after ``patience`` epochs in which the held-out loss did
+    not fall by more than ``tol``.
     """
 
     def __init__(self, patience: int, tol: float) -> None:
@@ -151,7 +131,7 @@ class BestState(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         _, self.held_out_ = X
-        self.state_: dict[str, Any]  # tensors, and what a module gives as extra state
+        self.state_: dict[str, Any]  # tensors and extra state of the module
         self.best_loss_ = self.reference_ = math.inf
         self.waited_ = 0
         self.first_ = len(net.history)  # epochs of earlier calls
@@ -191,7 +171,7 @@ class BestState(Callback):
             raise StopTraining("no_improvement")
 
     def _beats_start(self, net: Any) -> bool:
-        """Whether the last epoch is better than the start beyond what chance explains."""
+        """Whether the last epoch is better than the start by more than chance explains."""
         gains = self.start_losses_ - net.held_out_losses_  # (n,), of the reconstruction
         gain = self.start_["valid_loss"] - net.history[-1]["valid_loss"]
         if len(gains) == 1:
@@ -203,10 +183,10 @@ class BestState(Callback):
         if self.held_out_ is not None:
             net.calibrate_noise(self.held_out_, X[0])
             del self.start_losses_
-        del self.state_, self.held_out_  # neither weights twice nor data in a pickle
+        del self.state_, self.held_out_  # pickles hold no second copy of weights and no data
 
     def state_dict(self) -> dict[str, Any]:
-        """Figures of the best epoch so far, and its state of the module; empty after training."""
+        """Numbers and state of the best epoch so far; empty after training."""
         if not hasattr(self, "state_"):
             return {}
         names = ("best_epoch", "best_loss", "reference", "waited")
@@ -215,15 +195,14 @@ class BestState(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict``."""
         own = self.state_dict()
-        best, own_best = state.get("best", {}), own.pop("best", {})
-        numbers = {name: value for name, value in state.items() if name != "best"}
-        require_numbers_like(numbers, own)
-        require_tensors_like(best, own_best, "best state", finite=True)
-        for name, value in numbers.items():
-            setattr(self, f"{name}_", value)
-        if own_best:
-            devices = {k: v.device for k, v in own_best.items() if isinstance(v, torch.Tensor)}
-            self.state_ = {k: v.to(devices[k]) if k in devices else v for k, v in best.items()}
+        check_like(state, own, "best_state", finite=True)
+        for name, value in state.items():
+            if name != "best":
+                setattr(self, f"{name}_", value)
+        if own:
+            devices = {k: v.device for k, v in own["best"].items() if isinstance(v, torch.Tensor)}
+            best = state["best"].items()
+            self.state_ = {k: v.to(devices[k]) if k in devices else v for k, v in best}
 
     def _keep(self, net: Any) -> None:
         self.best_epoch_ = len(net.history) - self.first_
@@ -241,8 +220,8 @@ def _finite(module: torch.nn.Module) -> bool:
 def with_defaults(callbacks: list[Any], patience: int, tol: float) -> list[Any]:
     """The user's skorch callbacks between ours: the schedule first, the best state last.
 
-    The best state may stop training, and then those after it would miss the epoch's end. A
-    ``LRScheduler`` of the user's takes the place of the schedule.
+    The best state may stop training, and callbacks after it would miss the end of the epoch. A
+    ``LRScheduler`` of the user replaces the schedule.
     """
     own = any(isinstance(part, LRScheduler) or part is LRScheduler for part in _alone(callbacks))
     first = [] if own else [("schedule", Schedule())]
@@ -256,9 +235,9 @@ def _alone(callbacks: list[Any]) -> list[Any]:
 
 
 def _parameters(callback: Any) -> dict[str, Any]:
-    """What a callback was made with.
+    """Arguments with which a callback was made.
 
-    skorch takes all attributes whose names do not end in an underscore; notes are among them.
+    skorch's ``get_params`` returns all attributes whose names do not end in an underscore.
     """
     given = inspect.signature(type(callback)).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in given):
@@ -267,15 +246,10 @@ def _parameters(callback: Any) -> dict[str, Any]:
 
 
 def clone_callbacks(callbacks: list[Any]) -> list[Any]:
-    """Callbacks made anew, with the very objects that the given ones were made with.
+    """New callbacks with the same arguments, which are not copied.
 
-    So each fit of a search has a state of its own, as with skorch, while what belongs to the user,
-    such as a writer or a trial, is shared and not copied.
-
-    Raises
-    ------
-    ValueError
-        If the parameters of one cannot be read off it.
+    Each fit of a search then has callbacks of its own, while objects such as a writer or a trial
+    are shared. Raises a ValueError if the arguments of a callback are not its attributes.
     """
 
     def made_anew(callback: Any) -> Any:
@@ -296,13 +270,13 @@ def clone_callbacks(callbacks: list[Any]) -> list[Any]:
 
 
 def is_kept(name: str) -> bool:
-    """Whether a parameter of the net stays if the user's callbacks are left out."""
+    """Whether a parameter of the net remains without the user's callbacks."""
     first, *rest = name.split("__")
     return first != "callbacks" or rest[:1] in (["schedule"], ["best_losses"], ["best_state"])
 
 
 def describe_callbacks(callbacks: list[Any]) -> list[Any]:
-    """Types of callbacks, and those of their parameters that are numbers, texts or None."""
+    """Types of callbacks, with their parameters that are numbers, texts or None."""
     described = []
     for callback in _alone(callbacks):
         try:
@@ -317,9 +291,9 @@ def describe_callbacks(callbacks: list[Any]) -> list[Any]:
 
 
 def refuse_pickling(callbacks: list[Any]) -> None:
-    """Raise a TypeError that names a callback which cannot be pickled, or not without loss.
+    """Raise a TypeError for a callback that cannot be pickled without loss.
 
-    joblib's workers are sent what cloudpickle makes, which can hold all that a pickle can.
+    cloudpickle, which joblib uses for workers, can hold more than pickle.
     """
     for callback in _alone(callbacks):
         if isinstance(callback, type):
@@ -332,14 +306,14 @@ def refuse_pickling(callbacks: list[Any]) -> None:
         except Exception as error:
             raise TypeError(
                 "The 'net_params' parameter of WiSEALETransformer must have callbacks that can be "
-                "pickled, to be sent to workers or kept. Got "
-                f"{type(callback).__name__} instead: {error}. Use n_jobs=1, or leave it out by "
+                "pickled. Got "
+                f"{type(callback).__name__} instead: {error}. Use n_jobs=1, or remove it with "
                 "set_params(net_params=None)."
             ) from error
 
 
 class ProgressBar(Callback):
-    """One bar over the epochs, in terminals and notebooks."""
+    """A progress bar over the epochs, in terminals and notebooks."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -369,7 +343,7 @@ class ProgressBar(Callback):
 
 
 class EachEpoch(Callback):
-    """Calls a function with the net after each epoch, all other callbacks done."""
+    """Calls a function with the net after each epoch and after all other callbacks."""
 
     def __init__(self, function: Callable[[Any], None]) -> None:
         self.function = function

@@ -1,9 +1,10 @@
-"""One fit by several processes of torch.distributed: data-parallel training.
+"""The processes that make one fit together: this one alone, or those of torch.distributed.
 
-Each process takes a share of every batch, computes its posteriors and exchanges them. All processes
-then know the posteriors of the whole batch, and each computes the whole divergence, in which only
-its own posteriors carry a gradient. The gradients of all processes add up to the gradient of the
-whole batch, exactly and for any divergence, and nothing is sent in the backward pass.
+Training is data-parallel. Each process takes a share of every batch, computes its posteriors and
+exchanges them. All processes then know the posteriors of the whole batch, and each computes the
+whole divergence, in which only its own posteriors carry a gradient. The gradients of all processes
+add up to the gradient of the whole batch, exactly and for any divergence, and the backward pass
+sends nothing.
 
 For this reason modules are not wrapped in ``DistributedDataParallel``, as accelerate's ``prepare``
 and skorch's ``AccelerateMixin`` do. It averages gradients, while these are parts of one sum. It
@@ -15,44 +16,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
 from ..objectives._base import Posterior
-from .processes import OneProcess, Result
 
-__all__ = ["ProcessGroup", "find_group"]
+__all__ = ["ONE_PROCESS", "Processes", "current_processes"]
 
-
-def find_group() -> ProcessGroup | None:
-    """The default process group, if torch.distributed is set up with more than one process."""
-    if distributed.is_available() and distributed.is_initialized():
-        size = distributed.get_world_size()
-        if size > 1:
-            return ProcessGroup(distributed.get_rank(), size)
-    return None
+Result = TypeVar("Result")
 
 
-class ProcessGroup(OneProcess):
-    """The processes of the default group, seen from one of them."""
+class Processes:
+    """The processes of a fit, seen from one of them; a single process exchanges nothing.
 
-    def __init__(self, rank: int, size: int) -> None:
+    Methods that exchange data must be called by all processes in the same order.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def local_slice(self, n: int) -> slice:
+        """Which of n rows this process takes; shares differ by at most one row."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def local_rows(self, rows: Any) -> Any:
         """The share of this process in rows that all processes have."""
-        return rows[self.local_slice(rows.shape[0])]
+        return rows if self.size == 1 else rows[self.local_slice(rows.shape[0])]
+
+    # one step of training -----------------------------------------------------------------
 
     def gather_posterior(self, local: Posterior, n: int) -> Posterior:
         """The posteriors of all n rows; only the local ones carry a gradient."""
-        both = self.gather_rows(torch.cat(local, dim=1), n)
+        if self.size == 1:
+            return local
+        both = self._gather_rows(torch.cat(local, dim=1), n)
         return Posterior(*both.chunk(2, dim=1))
 
-    def gather_rows(self, local: Tensor, n: int) -> Tensor:
-        """The n rows of all processes; only the local ones carry a gradient."""
+    def _gather_rows(self, local: Tensor, n: int) -> Tensor:
         whole = local.new_zeros(n, *local.shape[1:])
         whole[self.local_slice(n)] = local.detach()
         distributed.all_reduce(whole)  # shares differ in length; adding zeros is exact
@@ -64,20 +72,17 @@ class ProcessGroup(OneProcess):
         distributed.all_reduce(total)
         return total
 
-    def share_of_mean(self, local_mean: Tensor, share: float) -> Tensor:
-        """What the mean over local rows contributes to the mean over all rows."""
-        return share * local_mean
-
     def sum_terms(self, sums: Tensor) -> Tensor:
         """Sums over all rows; every process knows the whole divergence, which counts once."""
-        return self._sum(sums / sums.new_tensor([1.0, self.size]))
+        return sums if self.size == 1 else self._sum(sums / sums.new_tensor([1.0, self.size]))
 
     @contextmanager
     def averaged_updates(
         self, buffers: Callable[[], Iterable[Tensor]], share: float
     ) -> Iterator[None]:
-        """Average updates of running estimates over the batch."""
-        before = [(b, b.detach().clone()) for b in buffers() if b.is_floating_point()]
+        """Average updates of running estimates over the batch; the local rows are a share of it."""
+        exchanged = buffers() if self.size > 1 else ()
+        before = [(b, b.detach().clone()) for b in exchanged if b.is_floating_point()]
         yield
         if before:
             changes = [share * (buffer.detach() - old).flatten() for buffer, old in before]
@@ -91,6 +96,8 @@ class ProcessGroup(OneProcess):
         Every process has the whole gradient of the divergence's own weights. These are averaged,
         which removes differences of rounding.
         """
+        if self.size == 1:
+            return
         sums, exchanges = [], []
         for part, factor in ((module, 1.0), (divergence, 1 / self.size)):
             for p in part.parameters():
@@ -107,10 +114,13 @@ class ProcessGroup(OneProcess):
             if p.grad is not None or gradient.any():
                 p.grad = gradient
 
+    # a whole fit --------------------------------------------------------------------------
+
     def gather_objects(self, local: Any) -> list[Any]:
         """The objects of all processes, which must be picklable."""
-        found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, local)
+        found = [local] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(found, local)
         return found
 
     def from_first(self, make: Callable[[], Result]) -> Result:
@@ -119,12 +129,13 @@ class ProcessGroup(OneProcess):
         with self.raise_on_all():
             if self.is_first:
                 made = [make()]
-        distributed.broadcast_object_list(made, src=0)
+        if self.size > 1:
+            distributed.broadcast_object_list(made, src=0)
         return made[0]
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of the first process."""
-        for tensor in tensors:
+        for tensor in tensors if self.size > 1 else ():
             distributed.broadcast(tensor.detach(), src=0)
 
     def share_rng(self, rng: np.random.RandomState) -> np.random.RandomState:
@@ -137,7 +148,13 @@ class ProcessGroup(OneProcess):
 
     @contextmanager
     def raise_on_all(self) -> Iterator[None]:
-        """Raise on all processes what is raised inside on one."""
+        """Raise on all processes what is raised inside on one, so that none waits for ever.
+
+        Nothing may be exchanged inside.
+        """
+        if self.size == 1:
+            yield
+            return
         failure: Exception | None = None
         try:
             yield
@@ -164,9 +181,25 @@ class ProcessGroup(OneProcess):
     def encode_rows(
         self, encode: Callable[[Any, int], Sequence[np.ndarray]], X: Any, like: Tensor
     ) -> Sequence[np.ndarray]:
-        """``encode(X, 0)``: each process encodes its share of the rows."""
+        """``encode(X, 0)``, two arrays of one shape, of which each process computes its rows.
+
+        ``encode`` takes rows and the number of the first one. Results are exchanged on the device
+        of ``like``.
+        """
+        if self.size == 1:
+            return encode(X, 0)
         n = X.shape[0]
         with self.raise_on_all():
             local = np.stack(encode(self.local_rows(X), self.local_slice(n).start), axis=1)
-        both = self.gather_rows(torch.from_numpy(local).to(like.device), n).numpy(force=True)
+        both = self._gather_rows(torch.from_numpy(local).to(like.device), n).numpy(force=True)
         return both[:, 0], both[:, 1]
+
+
+ONE_PROCESS = Processes()
+
+
+def current_processes() -> Processes:
+    """The processes of torch.distributed's default group, if there is one; else this one."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Processes(distributed.get_rank(), distributed.get_world_size())
+    return ONE_PROCESS

@@ -1,4 +1,4 @@
-"""The training loop: skorch's, around reconstruction + divergence."""
+"""The training loop around reconstruction + divergence, in a net of skorch."""
 
 from __future__ import annotations
 
@@ -22,16 +22,8 @@ from ..networks._packing import pack, unpack
 from ..objectives._base import Batch, Posterior
 from .batches import ShuffledBatches
 from .callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
-from .group import current_processes
-from .processes import ONE_PROCESS, OneProcess
-from .state import (
-    State,
-    copied,
-    load_module,
-    load_optimizer,
-    require_numbers_like,
-    require_tensors_like,
-)
+from .distributed import ONE_PROCESS, Processes, current_processes
+from .state import State, check_like, copied, load_optimizer
 
 __all__ = [
     "Terms",
@@ -39,37 +31,29 @@ __all__ = [
     "build_net",
 ]
 
-#: Seed of the fixed draws with which every epoch's held-out rows are judged.
+#: Seed of the fixed draws with which the held-out rows of every epoch are judged.
 _HELD_OUT_SEED = 20190215
-
-#: Training rows that have a say in the noise that is given back, at most.
+#: Maximum number of training rows that calibrate the noise.
 _NOISE_ROWS = 4096
-
-#: Share of the present weights in the running average that held-out rows judge: 50 steps.
+#: Share of the present weights in their running average, which spans about 50 steps.
 _AVERAGE_RATE = 0.02
-
-#: A step of fewer floating-point operations is computed by one thread: a second one would mostly
-#: wait.
+#: Steps of fewer floating-point operations use one thread: a second one would mostly wait.
 _ONE_THREAD = 5e8
-
 #: Modules, which pickles hold as arrays.
 _MODULES = ("module_", "criterion_")
-
 #: Numbers that belong to the state.
 _NUMBERS = ("seed", "lr", "batch_size", "n_samples_", "first_row_", "missing_")
-
 #: Attributes that exist during training only.
 _OF_TRAINING = (
     *("processes_", "average_", "order_generator_", "noise_generator_"),
-    *("held_out_losses_", "hears_gradients_"),
+    "held_out_losses_",
 )
-
-#: A net is moved to another device by one thread at a time.
+#: One thread at a time moves a net to another device.
 _MOVE_LOCK = threading.Lock()
 
 
 class Terms(NamedTuple):
-    """The two terms of an objective, scalars in nats a row; the loss is their sum."""
+    """The two terms of an objective, scalars in nats per row; the loss is their sum."""
 
     reconstruction: Tensor
     divergence: Tensor
@@ -78,21 +62,12 @@ class Terms(NamedTuple):
 class VariationalNet(NeuralNet):
     """skorch's ``NeuralNet`` for a :class:`VariationalModule` and a divergence.
 
-    Overrides what a batch is (rows and their numbers, taken at once), what a step computes, and
-    what an epoch records: sums that stay on the device, read once an epoch. ``train`` takes the
-    place of ``fit``, which would swallow a keyboard interrupt.
-
-    Parameters
-    ----------
-    module, criterion : VariationalModule and divergence, built
-
-    seed : int
-        Random numbers of an epoch follow from it and from the number of the epoch.
-
-    **kwargs : as in skorch
+    Optimizer, callbacks, history and parameters are skorch's. The loop is our own: a batch is rows
+    and their numbers, and the sums of an epoch stay on the device until its end. Random numbers of
+    an epoch follow from ``seed`` and from the number of the epoch.
     """
 
-    processes_: OneProcess = ONE_PROCESS  # of the present call of train
+    processes_: Processes = ONE_PROCESS  # of the present call of train
     average_: dict[nn.Parameter, Tensor] | None = None  # running averages of the weights
     stop_reason_ = ""  # why the last call of train ended
 
@@ -115,9 +90,9 @@ class VariationalNet(NeuralNet):
         return self
 
     def torch_compile(self, module: Any, name: str) -> Any:
-        """Compile encoder and decoder, which are what is called, where ``compile=True``.
+        """Compile encoder and decoder if ``compile=True``.
 
-        In place: names of weights stay, and a copy or a pickle is not compiled.
+        They are compiled in place: the names of weights stay, and copies are not compiled.
         """
         if self.compile and name == "module":
             params = self.get_params_for("compile")
@@ -139,34 +114,16 @@ class VariationalNet(NeuralNet):
     ) -> None:
         """Train for some epochs, continuing from the present state.
 
-        With a process group, all its processes train together.
-
-        Parameters
-        ----------
-        rows : Rows
-
-        held_out : Rows or None
-            Judged after each epoch.
-
-        epochs : int
-
-        n_samples : int
-            N, the size of the whole data set, which the divergence may use.
-
-        first_row : int, default=0
-            Number of the first row among all rows since training began. At 0 training begins,
-            and the divergence forgets other rows.
-
-        resume : callable, default=None
-            Loads into the net the state of an earlier call with the same arguments, whose epochs
-            count.
+        N, which divergences may use, is ``n_samples``. ``first_row`` counts the rows of earlier
+        chunks; at 0, the divergence forgets other rows. ``resume`` loads the state of an earlier
+        call with the same arguments, whose epochs count. All processes of a group train together.
         """
         processes = self.processes_ = current_processes()
         self.n_samples_, self.first_row_ = n_samples, first_row
         self.missing_ = rows.missing
         if first_row == 0 and hasattr(self.criterion_, "reset"):
             self.criterion_.reset()
-        if not hasattr(self, "optimizer_"):  # dropped by pickling or by a change of device
+        if not hasattr(self, "optimizer_"):  # removed by pickling or by a change of device
             self._initialize_optimizer()
         processes.copy_from_first(self._state_tensors())
         n_before = len(self.history)
@@ -180,14 +137,21 @@ class VariationalNet(NeuralNet):
             if resume is not None:
                 resume(self)
                 epochs -= len(self.history) - n_before
+            batches = ShuffledBatches(rows, self.batch_size, self.order_generator_, processes)
+            datasets = {"dataset_train": rows, "dataset_valid": held_out}
             with self._enough_threads():
-                self.fit_loop((rows, held_out), epochs=epochs)
+                for _ in range(epochs):
+                    self.notify("on_epoch_begin", **datasets)
+                    self._train_epoch(batches)
+                    if held_out is not None:
+                        self._judge_epoch(held_out)
+                    self.notify("on_epoch_end", **datasets)
             self.stop_reason_ = "max_epochs"
         except StopTraining as stop:
             self.stop_reason_ = str(stop)
         finally:
             if self.history and "train_loss" not in self.history[-1]:
-                del self.history[-1]  # of an epoch that was interrupted
+                del self.history[-1]  # the row of an interrupted epoch
             self.notify("on_train_end", X=(rows, held_out), y=None)
             for name in _OF_TRAINING:
                 self.__dict__.pop(name, None)
@@ -196,7 +160,7 @@ class VariationalNet(NeuralNet):
 
     @contextmanager
     def _enough_threads(self) -> Iterator[None]:
-        """On a CPU, compute small steps by one thread; larger ones by as many as torch has."""
+        """Inside, a CPU computes small steps with one thread, others with torch's number."""
         n_threads, layers = torch.get_num_threads(), [*self.module_.modules()]
         dense = all(isinstance(m, nn.Linear) for m in layers if [*m.parameters(recurse=False)])
         weights = sum(weight.numel() for weight in self.module_.parameters())
@@ -216,7 +180,7 @@ class VariationalNet(NeuralNet):
         return [*module.parameters(), *module.buffers(), *self.criterion_.parameters()]
 
     def epochs_since(self, n_before: int) -> list[dict[str, float]]:
-        """Figures of the epochs after so many, without skorch's lists of batches."""
+        """Rows of the history after the first ones, without skorch's lists of batches."""
         return [{k: v for k, v in row.items() if k != "batches"} for row in self.history[n_before:]]
 
     # state --------------------------------------------------------------------------------
@@ -224,7 +188,7 @@ class VariationalNet(NeuralNet):
     def state_dict(self) -> State:
         """Everything that the next epoch depends on, as tensors and plain numbers by name.
 
-        Callbacks that have the methods ``state_dict`` and ``load_state_dict`` take part.
+        The state includes that of callbacks with ``state_dict`` and ``load_state_dict``.
         """
         state: State = {
             "numbers": {name: getattr(self, name) for name in _NUMBERS},
@@ -242,24 +206,17 @@ class VariationalNet(NeuralNet):
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a state of this net, or of one with the same parameters.
-
-        Raises
-        ------
-        ValueError, LookupError, TypeError, RuntimeError
-            If it is the state of another net, or damaged.
-        """
-        require_numbers_like(state["numbers"], {name: getattr(self, name) for name in _NUMBERS})
+        """Continue from a state of a net with the same parameters; raise an error for any other."""
+        own = self.state_dict()
+        for name in ("numbers", "module", "average"):
+            check_like(state.get(name, {}), own.get(name, {}), name, finite=name == "module")
         self.__dict__.update(state["numbers"])
-        load_module(self.module_, state["module"], "module", finite=True)
+        self.module_.load_state_dict(state["module"])
         self.criterion_.load_state_dict(state.get("divergence", {}))
         self.criterion_.to(self.device)
-        if self.average_ is not None:
-            own = {str(i): average for i, average in enumerate(self.average_.values())}
-            require_tensors_like(state.get("average", {}), own, "average", finite=False)
-            for name, average in own.items():
-                average.copy_(state["average"][name])
-        if hasattr(self, "optimizer_"):
+        for name, average in own.get("average", {}).items():
+            average.copy_(state["average"][name])
+        if "optimizer" in own:
             load_optimizer(self.optimizer_, state["optimizer"])
             for group, rate in zip(self.optimizer_.param_groups, state["rates"], strict=True):
                 group["lr"] = float(rate)
@@ -282,7 +239,7 @@ class VariationalNet(NeuralNet):
         return [c for c in self.callbacks_ if all(hasattr(c[1], name) for name in methods)]
 
     def make_rollback(self) -> Callable[[], None]:
-        """A function that takes the net back to its present state."""
+        """Return a function that restores the present state of the net."""
         attributes, state = self.__dict__.copy(), copied(self.state_dict())
         callbacks = [(part, vars(part).copy()) for _, part in self._stateful_callbacks()]
 
@@ -298,36 +255,24 @@ class VariationalNet(NeuralNet):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Inside, the weights are their running average over the last steps, if there is one.
+        """Inside, the weights are their running averages, if there are any.
 
-        Averages depend less on the last batches (Polyak and Juditsky 1992); they are kept where
-        held-out rows choose the state that is given back.
+        Averages depend less on the last batches (Polyak and Juditsky 1992). There are averages if
+        held-out rows select the state to keep.
         """
-        if self.average_ is None:
-            yield
-            return
-        self._swap_average()
+
+        def swap() -> None:
+            for weight, average in (self.average_ or {}).items():
+                average.data, weight.data = weight.data, average.data
+
+        swap()
         try:
             yield
         finally:
-            self._swap_average()
-
-    def _swap_average(self) -> None:
-        for weight, average in (self.average_ or {}).items():
-            average.data, weight.data = weight.data, average.data
-
-    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
-        """Pass on the pair that ``train`` hands in: rows to train on, rows held out."""
-        return X
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return shuffled batches for training, the rows themselves for validation."""
-        if not training:
-            return dataset
-        return ShuffledBatches(dataset, self.batch_size, self.order_generator_, self.processes_)
+            swap()
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks; an error or a stop of one process at an epoch's end is one of all."""
+        """Call the callbacks; an error or a stop at the end of an epoch holds for all processes."""
         if method_name != "on_epoch_end":
             self._notify_local(method_name, **kwargs)
             return
@@ -355,52 +300,61 @@ class VariationalNet(NeuralNet):
     def on_batch_begin(
         self, net: Any, batch: Any = None, training: bool = False, **kw: Any
     ) -> None:
-        """Record nothing: the history has one row an epoch and does not grow by batch."""
+        """Record nothing: the history has one row for each epoch and none for batches."""
 
-    def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **params: Any
-    ) -> None:
-        """One pass over the batches; the terms' means go into the history."""
-        if iterator is None:
-            return
-        if training:
-            self.history.new_batch()  # one an epoch, which some of skorch's callbacks look for
-            self._set_training(True)
-            with self._seeded_epoch():
-                means = self._training_pass(iterator)
-        else:
-            with self.averaged_weights():
-                self.held_out_losses_, divergence = self.held_out_losses(iterator)
-            means = [float(self.held_out_losses_.mean()), divergence]
+    def _train_epoch(self, batches: ShuffledBatches) -> None:
+        """One step for each batch; record the means of the terms over all rows."""
+        self.history.new_batch()  # one for the epoch: some of skorch's callbacks need it
+        self._set_training(True)
+        sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
+        heard = {name: self._is_heard(name) for name in ("on_batch_begin", "on_batch_end")}
+        hears_gradients = self._is_heard("on_grad_computed")
+        with self._seeded_epoch():
+            for batch in batches:
+                if heard["on_batch_begin"]:
+                    self.notify("on_batch_begin", batch=batch, training=True)
+                self.optimizer_.zero_grad()
+                terms = self.objective_terms(*batch)
+                (terms.reconstruction + terms.divergence).backward()
+                self.processes_.sum_gradients(self.module_, self.criterion_)
+                if hears_gradients:
+                    named = TeeGenerator(self.get_all_learnable_params())
+                    self.notify(
+                        "on_grad_computed", named_parameters=named, batch=batch, training=True
+                    )
+                self.optimizer_.step()
+                if self.average_ is not None:
+                    with torch.no_grad():
+                        averages = [*self.average_.values()]
+                        torch._foreach_lerp_(averages, [*self.average_], _AVERAGE_RATE)
+                sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
+                if heard["on_batch_end"]:
+                    self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
+            means = self.processes_.sum_terms(sums) / len(batches.rows)
+        self._record("train", means.tolist())
+
+    def _judge_epoch(self, held_out: Rows) -> None:
+        """Record the means of the terms over held-out rows."""
+        with self.averaged_weights():
+            self.held_out_losses_, divergence = self.held_out_losses(held_out)
+        self._record("valid", [float(self.held_out_losses_.mean()), divergence])
+
+    def _record(self, prefix: str, means: list[float]) -> None:
         for name, value in zip(Terms._fields, means, strict=True):
             self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_loss", sum(means))
 
-    def _training_pass(self, batches: ShuffledBatches) -> list[float]:
-        """One step for each batch; means of the terms over all rows."""
-        sums = torch.zeros(2, dtype=batches.rows.dtype, device=self.device)
-        begin, end = self._is_heard("on_batch_begin"), self._is_heard("on_batch_end")
-        self.hears_gradients_ = self._is_heard("on_grad_computed")
-        for batch in batches:
-            if begin:
-                self.notify("on_batch_begin", batch=batch, training=True)
-            terms = self.train_step(batch)
-            sums = sums.add(torch.stack(terms).detach(), alpha=len(batch[1]))
-            if end:
-                self.notify("on_batch_end", batch=batch, training=True, y_pred=None)
-        return (self.processes_.sum_terms(sums) / len(batches.rows)).tolist()
-
     def _is_heard(self, method_name: str) -> bool:
-        """Whether a callback has a method of its own: a step is short beside a call of all."""
+        """Whether a callback has such a method; calling all of them takes longer than a step."""
         methods = (getattr(callback, method_name) for _, callback in self.callbacks_)
         silent = getattr(Callback, method_name)
         return any(getattr(method, "__func__", None) is not silent for method in methods)
 
     def _seeded_epoch(self) -> AbstractContextManager[None]:
-        """Seed the order of rows and the noise, by the number of the epoch.
+        """Seed the order of rows and the noise by the number of the epoch.
 
-        Inside, torch's global generators are seeded too if a layer may draw from them, such as
-        dropout; and differently on each process.
+        If a layer such as dropout may use torch's global generators, they are seeded inside,
+        differently on each process.
         """
         sequence = np.random.SeedSequence([self.seed, len(self.history)])
         order, noise, layers = sequence.generate_state(3).tolist()
@@ -410,38 +364,13 @@ class VariationalNet(NeuralNet):
             return nullcontext()
         return private_torch_rng(layers + self.processes_.rank, torch.device(self.device))
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        assert self.average_ is not None
-        torch._foreach_lerp_([*self.average_.values()], [*self.average_], _AVERAGE_RATE)
-
-    def train_step(self, batch: tuple[Tensor, Tensor], **params: Any) -> Terms:
-        """One optimiser step."""
-        x, index = batch
-        self.optimizer_.zero_grad()
-        terms = self.objective_terms(x, index)
-        (terms.reconstruction + terms.divergence).backward()
-        self.processes_.sum_gradients(self.module_, self.criterion_)
-        if self.hears_gradients_:
-            named = TeeGenerator(self.get_all_learnable_params())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        self.optimizer_.step()
-        if self.average_ is not None:
-            self._update_average()
-        return terms
-
     def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
         """Reconstruction and divergence of a training batch.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, n_features)
-            With several processes, the local share of the batch. Reconstruction is then the share
-            of its rows in the mean over the batch. The divergence is that of the whole batch, with
-            a gradient for the local rows.
-
-        index : Tensor of shape (n_batch,)
-            Numbers of the rows of the whole batch.
+        With several processes, x of shape (n, n_features) is the local share of the batch, and
+        ``index`` of shape (n_batch,) numbers all its rows. The reconstruction is then the share of
+        the local rows in the mean over the batch; the divergence is that of the whole batch, with a
+        gradient for the local rows.
         """
         module, observed, processes = self.module_, None, self.processes_
         if self.missing_:
@@ -455,8 +384,7 @@ class VariationalNet(NeuralNet):
                 z = found.rsample(noise)  # (n_batch, n_components)
                 output = module.decoder(processes.local_rows(z)).to(x.dtype)
             module.likelihood.update(x, output, observed)
-        log_prob = module.likelihood.log_prob(x, output, observed).mean()
-        reconstruction = processes.share_of_mean(-log_prob, share)
+        reconstruction = -share * module.likelihood.log_prob(x, output, observed).mean()
         if self.first_row_:
             index = index + self.first_row_
         batch = Batch(index, self.n_samples_, True, self.noise_generator_)
@@ -464,11 +392,10 @@ class VariationalNet(NeuralNet):
 
     @torch.no_grad()
     def held_out_losses(self, rows: Rows) -> tuple[Tensor, float]:
-        """Reconstruction of each row kept out of training, (n,), and the divergence.
+        """Reconstruction of each held-out row, (n,), and the divergence.
 
         Draws are the same at every call. The observation noise is calibrated on these rows, so
-        that a network that begins to overfit is judged by what it reconstructs, not by noise
-        learned from its training rows.
+        that noise learned from the training rows does not hide the quality of reconstructions.
         """
         x, output, observed, found, z = self._reconstruct(rows)
         likelihood = copy.deepcopy(self.module_.likelihood)
@@ -483,10 +410,10 @@ class VariationalNet(NeuralNet):
 
     @torch.no_grad()
     def calibrate_noise(self, held_out: Rows, rows: Rows) -> None:
-        """Set the likelihood's running estimates for use, by rows that were not trained on.
+        """Calibrate the likelihood on held-out rows.
 
-        Where training rows are less likely than those, nothing is overfitted, and held-out rows
-        happen to be the easy ones: then all rows count.
+        If training rows are less likely than these, nothing is overfitted and the held-out rows
+        happen to be easy ones: then training rows count too.
         """
         few = rows.part(_NOISE_ROWS)
         given, more = (self._reconstruct(part)[:3] for part in (held_out, few))
@@ -524,7 +451,7 @@ class VariationalNet(NeuralNet):
     # device and pickling ------------------------------------------------------------------
 
     def to(self, device: torch.device) -> VariationalNet:
-        """Move to a device, if not there already; the optimiser starts anew there."""
+        """Move to a device, if not there already; the optimiser then starts anew."""
         with _MOVE_LOCK:
             if torch.device(self.device) != device:
                 self.module_.to(device)
@@ -534,7 +461,7 @@ class VariationalNet(NeuralNet):
         return self
 
     def snapshot(self) -> VariationalNet:
-        """A net for inference alone, as this one would be if training stopped now."""
+        """A net for inference only, with the state that this one would have after training."""
         net = object.__new__(type(self))
         net.__dict__ = {k: v for k, v in self.__dict__.items() if k not in _OF_TRAINING}
         net.callbacks_ = []
@@ -546,7 +473,7 @@ class VariationalNet(NeuralNet):
         return net
 
     def without_callbacks(self) -> VariationalNet:
-        """A net that has the same state, and of callbacks only those that are not the user's."""
+        """A net with the same state and without the user's callbacks."""
         net = object.__new__(type(self))
         net.__dict__ = {name: v for name, v in self.__dict__.items() if is_kept(name)}
         kinds = (EpochTimer, Schedule, BestLosses, BestState)
@@ -557,13 +484,13 @@ class VariationalNet(NeuralNet):
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the optimiser's state, twice the weights; on the CPU, tensors as numpy arrays."""
+        """State on the CPU, with tensors as numpy arrays, without the state of the optimiser."""
         left_out = {"optimizer_", "module", "criterion", *_OF_TRAINING}
         state = {k: v for k, v in self.__dict__.items() if k not in left_out}
         for name in _MODULES:
             state[name] = pack(state[name])
         state["device"] = "cpu"
-        # skorch's set: equal ones may have other orders, and then equal nets other pickles
+        # the order of a set may vary: equal nets would have different pickles
         state["_params_to_validate"] = sorted(self._params_to_validate)
         return state
 
@@ -597,13 +524,7 @@ def build_net(
     patience: int,
     tol: float,
 ) -> VariationalNet:
-    """A net that is ready to train, with the user's parameters of skorch.
-
-    Raises
-    ------
-    ValueError
-        If ``net_params`` are not what skorch takes.
-    """
+    """A net that is ready to train; raise a ValueError if skorch refuses ``net_params``."""
     params: dict[str, Any] = {"optimizer": torch.optim.AdamW, "verbose": 0, **(net_params or {})}
     if params["optimizer"] is torch.optim.AdamW:
         params.setdefault("optimizer__weight_decay", 1e-2)

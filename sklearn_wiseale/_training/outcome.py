@@ -9,28 +9,18 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["warn_of_collapse", "warn_of_end"]
 
-#: Share of the whole fall of the held-out loss that is too much for the last quarter of epochs.
+#: Share of the whole fall of the held-out loss from which a fall in the last quarter is too late.
 _LATE_SHARE = 0.1
 
 
-def warn_of_end(losses: list[float], best_epoch: int, estimator: Any) -> None:
-    """Warn if training was of no use, or if it ended too early.
-
-    A number of epochs that the user has chosen is not questioned.
-
-    Parameters
-    ----------
-    losses : list of float
-        Of held-out rows: before training, and after each epoch.
-
-    best_epoch : int
-        0 if the start was given back.
-
-    estimator : WiSEALETransformer
-        Its parameters, ``stop_reason_`` and ``n_iter_`` are read.
-    """
+def warn_of_end(estimator: Any) -> None:
+    """Warn if the held-out loss did not fall, or still fell at the end of max_epochs="auto"."""
+    if "start_losses_" not in vars(estimator):
+        return
     n_iter = estimator.n_iter_
-    useless = best_epoch == 0 and min(losses) == losses[0]
+    rows = [estimator.start_losses_, *estimator.history_[-n_iter:]]
+    losses = [row["valid_loss"] for row in rows]
+    useless = estimator.best_epoch_ == 0 and min(losses) == losses[0]
     if useless and n_iter >= estimator.n_iter_no_change:
         warnings.warn(
             "The start (PCA, with the default network) was given back: in "
@@ -44,7 +34,7 @@ def warn_of_end(losses: list[float], best_epoch: int, estimator: Any) -> None:
         late = min(losses[: 1 + 3 * n_iter // 4]) - min(losses)
         if late > max(estimator.tol, _LATE_SHARE * (losses[0] - min(losses))):
             warnings.warn(
-                f"Training ended after {n_iter} epochs, as max_epochs='auto' has it, "
+                f"Training ended after {n_iter} epochs, the limit of max_epochs='auto', "
                 f"while the loss of held-out rows still fell, by {late:.2g} nats in the last "
                 f"quarter of them. Try max_epochs={2 * n_iter}.",
                 ConvergenceWarning,
@@ -52,8 +42,10 @@ def warn_of_end(losses: list[float], best_epoch: int, estimator: Any) -> None:
             )
 
 
-def warn_of_collapse(n_active: int, n_components: int, n_axes: int, objective: Any) -> None:
-    """Warn if components are not in use; X has variance in ``n_axes`` directions."""
+def warn_of_collapse(n_active: int, estimator: Any) -> None:
+    """Warn if components are not in use."""
+    n_components, n_axes = estimator.n_components_, estimator._n_axes
+    objective = estimator._built["objective"]
     if n_active == n_components:
         return
     if n_active < n_axes:

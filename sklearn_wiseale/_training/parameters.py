@@ -15,6 +15,9 @@ from ..objectives import OBJECTIVES
 
 __all__ = [
     "PARTS",
+    "TO_FIT",
+    "TO_SCORE",
+    "TO_USE",
     "check_parameters",
     "enough_memory",
     "find_device",
@@ -27,6 +30,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "network": NETWORKS,
 }
 
+#: Advice if memory is too small.
+TO_FIT = (
+    "Lower batch_size, the width of the objective or the layers of the network, or use "
+    "device='cpu': memory is too small for this fit."
+)
+TO_USE = "Free some memory, or set_params(device='cpu'): rows are taken in small parts already."
+TO_SCORE = "Lower n_draws, free some memory, or set_params(device='cpu')."
+
 _RESERVED_NET_PARAMS = {
     "module", "criterion", "dataset", "device", "train_split", "verbose", "seed", "autocast",
     "batch_size", "max_epochs", "lr", "optimizer__lr", "iterator_train", "iterator_valid",
@@ -35,7 +46,7 @@ _RESERVED_NET_PARAMS = {
     "callbacks__schedule__learning_rate",
 }  # fmt: skip
 
-#: What skorch takes, and what would have no effect here: other names, and beginnings of names.
+#: Names, and beginnings of names, that skorch accepts but that have no effect here.
 _WITHOUT_EFFECT = (
     "warm_start", "module__", "criterion__", "dataset__", "iterator_train__", "iterator_valid__"
 )  # fmt: skip
@@ -47,13 +58,7 @@ def resolve(name: str, part: Any) -> Any:
 
 
 def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
-    """Check all parameters; return copies of objective, likelihood, network, by name.
-
-    Raises
-    ------
-    ValueError
-        Names the parameter, what is allowed and the value given.
-    """
+    """Check all parameters; return copies of objective, likelihood and network by name."""
     estimator._validate_params()
     net_params = estimator.net_params or {}
     reserved = _RESERVED_NET_PARAMS.intersection(net_params)
@@ -67,8 +72,8 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
         idle += [name for name in net_params if str(name).startswith("compile__")]
     if idle:
         raise ValueError(
-            "The 'net_params' parameter of WiSEALETransformer must not contain what has no effect "
-            f"here. Got {sorted(map(str, idle))} among {estimator.net_params!r}."
+            "The 'net_params' parameter of WiSEALETransformer must not contain names that have no "
+            f"effect. Got {sorted(map(str, idle))} among {estimator.net_params!r}."
         )
     if not isinstance(net_params.get("callbacks") or [], list):
         raise ValueError(
@@ -89,13 +94,7 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def find_device(name: str | torch.device, precision: str) -> torch.device:
-    """The device that a name stands for, if it is not one already.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here, or it cannot compute in that precision.
-    """
+    """The device of a name; raise a ValueError if it is not available in this precision."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -125,7 +124,7 @@ def find_device(name: str | torch.device, precision: str) -> torch.device:
 
 
 def _why_no_device(name: Any, error: Exception) -> str:
-    """Why a device is not available: torch's reason, where it has one for users."""
+    """Why a device is not available."""
     try:
         kind = torch.device(name).type
     except (RuntimeError, TypeError):
@@ -137,7 +136,7 @@ def _why_no_device(name: Any, error: Exception) -> str:
 
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Inside, where torch runs out of memory, that is a MemoryError with advice, as numpy's are."""
+    """Inside, turn torch's errors about memory into a MemoryError with advice."""
     try:
         yield
     except RuntimeError as error:

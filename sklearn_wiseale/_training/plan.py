@@ -1,4 +1,4 @@
-"""What training does where the user leaves it open: rows held out, batches, rate, epochs.
+"""The meaning of "auto": rows held out, batch size, learning rate, epochs.
 
 The numbers were set by measurement, with ``examples/benchmarks/speed.py``.
 """
@@ -9,21 +9,21 @@ import numpy as np
 
 __all__ = ["batch_size", "learning_rate", "n_epochs", "split_rows"]
 
-#: At most so many rows, and so many numbers, are held out.
+#: Maximum numbers of held-out rows and of numbers in them.
 _MAX_HELD_OUT = 2048
 _MAX_HELD_OUT_NUMBERS = 2**24
-#: Up to a third of few rows is held out, to have so many to judge by.
+#: Of few rows, up to a third is held out, to have at least this many.
 _FEW_HELD_OUT = 12
-#: Rows of a batch, and the share of all rows that it aims at.
+#: Limits of the batch size, and the number of batches to aim at.
 _BATCH_SIZES = (32, 256)
 _BATCHES = 8
-#: Highest learning rate of a batch of 64 rows, and the columns up to which it is that high.
+#: Highest learning rate for a batch of 64 rows, and the number of columns up to which it holds.
 _RATE = 8e-3
 _FAST_COLUMNS = 64
-#: Learning rate of partial_fit, whose end is not known: it is held.
+#: Constant learning rate of partial_fit, whose end is not known.
 _HELD_RATE = 1e-3
-#: Steps that max_epochs="auto" aims at, at least; the factor of the square root of n_samples; and
-#: the epochs that it allows itself.
+#: max_epochs="auto": fewest steps to aim at, their factor of the square root of n_samples, and the
+#: limits of the number of epochs.
 _STEPS = 600
 _STEPS_A_ROOT = 10.0
 _EPOCHS = (2, 60)
@@ -32,12 +32,9 @@ _EPOCHS = (2, 60)
 def split_rows(
     n: int, n_features: int, fraction: float, rng: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows to train on and of the rows held out, each in order.
+    """Sorted numbers of the rows to train on and of the rows to hold out.
 
-    Raises
-    ------
-    ValueError
-        If no row is left to train on.
+    Raises a ValueError if no row is left to train on.
     """
     most = min(_MAX_HELD_OUT, max(1, _MAX_HELD_OUT_NUMBERS // n_features))
     n_held_out = min(max(1, round(fraction * n), min(_FEW_HELD_OUT, n // 3)), most)
@@ -51,7 +48,7 @@ def split_rows(
 
 
 def batch_size(asked: int | str, n: int, n_processes: int) -> int:
-    """Rows of a step, of all processes together; a number is that of each process."""
+    """Rows of a step in all processes together; the parameter counts those of each process."""
     if asked != "auto":
         return min(int(asked) * n_processes, n)
     return int(np.clip(2 ** np.round(np.log2(n / _BATCHES)), *_BATCH_SIZES))
@@ -67,7 +64,7 @@ def learning_rate(asked: float | str, batch: int, n_features: int, *, decays: bo
 
 
 def n_epochs(asked: int | str, n: int, batch: int) -> int:
-    """Epochs of a fit, at most."""
+    """Maximum number of epochs of a fit."""
     if asked != "auto":
         return int(asked)
     steps = max(_STEPS, _STEPS_A_ROOT * n**0.5)

@@ -1,4 +1,4 @@
-"""scikit-learn's own callbacks, where its version has them: one task a fit, one an epoch."""
+"""scikit-learn's own callbacks, if its version has them: a task for each fit and each epoch."""
 
 from __future__ import annotations
 
@@ -28,18 +28,9 @@ __all__ = ["CallbackSupportMixin", "FitTask", "with_callbacks"]
 class FitTask(Callback):
     """Tells scikit-learn's callbacks when the fit and its epochs begin and end.
 
-    A callback that returns True at the end of an epoch stops training there.
-
-    Parameters
-    ----------
-    estimator : estimator with CallbackSupportMixin
-
-    snapshot : callable
-        Attributes of the estimator as it would be if training stopped now; only called for
-        callbacks that want it.
-
-    heard : bool, default=True
-        Whether there is anyone to tell: of several processes, one does.
+    Training stops if a callback returns True at the end of an epoch. ``snapshot`` returns the
+    attributes that the estimator would have if training stopped now. With ``heard=False``, as in
+    all processes but the first, no callback is told.
     """
 
     def __init__(

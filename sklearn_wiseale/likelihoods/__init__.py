@@ -1,8 +1,8 @@
-"""Likelihoods: the observation model p(x|z) behind reconstruction, sampling and score.
+"""Likelihoods p(x|z), for reconstruction, sampling and score.
 
-A likelihood is a specification (parameters alone); its ``build`` returns an :class:`Observation`,
-the torch module that reads the decoder's output, one number for each column. Both work on scaled
-data; the estimator knows the scaling.
+A likelihood is a specification: it has parameters only. Its ``build`` returns an
+:class:`Observation`, a torch module that takes the decoder's output, one number per column. Both
+work on scaled data.
 """
 
 from ._base import Likelihood, Observation
@@ -28,7 +28,7 @@ __all__ = [
     "Poisson",
 ]
 
-#: What the strings accepted by ``WiSEALETransformer(likelihood=...)`` stand for.
+#: Strings accepted by ``WiSEALETransformer(likelihood=...)``.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,

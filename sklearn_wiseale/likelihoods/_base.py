@@ -1,4 +1,4 @@
-"""The contract of a likelihood, and what several of them share."""
+"""The contract of a likelihood, and functions that several likelihoods share."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from torch import Tensor, nn
 from .._data.rows import chunk_length, dense
 from .._data.validation import Part
 
-__all__ = ["Columns", "Likelihood", "Observation", "column_chunks", "first_entry", "log_weight"]
+__all__ = [
+    "Columns",
+    "Likelihood",
+    "Observation",
+    "batch_mean",
+    "column_chunks",
+    "first_entry",
+    "log_weight",
+]
 
-#: What to do where a fold of a search has fewer one-hot columns than the likelihood was made for.
+#: Advice for a number of one-hot columns that does not match the likelihood.
 NAME_CATEGORIES = (
-    "If these are the rows of a fold, which may lack a category: name all categories in "
+    "In cross-validation, a fold may lack a category: name all categories in "
     "OneHotEncoder(categories=...), so that each fold has the same columns."
 )
-#: Columns of an array: a range, or their numbers.
+#: Columns of an array: a slice, or their numbers.
 Columns = slice | np.ndarray
 
 
 class Observation(nn.Module):
     """p(x|z), given the decoder's ``output`` of shape (n, n_features) for the codes z.
 
-    ``observed`` is None where all of x is, or a boolean tensor of the shape of x; what is not
-    observed holds any finite number, and counts for nothing.
+    ``observed`` is a boolean tensor of the shape of x, or None if all entries are observed.
+    Missing entries of x are any finite numbers and contribute nothing.
 
     Examples
     --------
@@ -44,11 +52,11 @@ class Observation(nn.Module):
     """
 
     def log_prob(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Log-density of rows x of shape (n, n_features), summed over features: (n,), nats."""
+        """Log-density of rows x, (n, n_features), summed over features: (n,), nats."""
         return self.masked(self.log_prob_entries(x, output), observed).sum(dim=1)
 
     def log_prob_entries(self, x: Tensor, output: Tensor) -> Tensor:
-        """What each entry of x adds to the log-density: (n, n_features), nats."""
+        """Contribution of each entry of x to the log-density: (n, n_features), nats."""
         raise NotImplementedError
 
     def mean(self, output: Tensor) -> Tensor:
@@ -56,50 +64,50 @@ class Observation(nn.Module):
         raise NotImplementedError
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of x|z for each row, of shape (n, n_features)."""
+        """One draw of x|z per row, of shape (n, n_features)."""
         raise NotImplementedError
 
     def information(self, output: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Fisher information about each output, of shape (n, n_features); the score needs it.
+        """Fisher information about each output, (n, n_features), which the score needs.
 
-        Of outputs that are not independent it is the diagonal.
+        If outputs are not independent, it is the diagonal of the information matrix.
         """
         return self.masked(self.information_entries(output), observed)
 
     def information_entries(self, output: Tensor) -> Tensor:
-        """What a wholly observed row tells about each output: (n, n_features)."""
+        """Fisher information of rows without missing entries: (n, n_features)."""
         raise NotImplementedError
 
     def embed(self, x: Tensor) -> Tensor:
-        """What the encoder sees of rows x, of the same shape: by default x itself."""
+        """Input of the encoder for rows x, of the same shape: by default x itself."""
         return x
 
     def update(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
-        """Take a training batch into running estimates, if there are any."""
+        """Update running estimates, if any, with a training batch."""
 
     def calibrate(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
-        """Set running estimates by rows that were held out, if there are any."""
+        """Set running estimates, if any, from rows that were held out."""
 
     def noise_std(self) -> Tensor | None:
-        """Standard deviation of Gaussian noise in scaled units, None where there is none.
+        """Standard deviation of Gaussian noise in scaled units, or None if there is no such noise.
 
-        Of shape (1,) where all columns share one, else (n_features,), NaN where a column has
-        another likelihood.
+        Its shape is (1,) if all columns share it, else (n_features,), with NaN for columns of other
+        likelihoods.
         """
         return None
 
     def masked(self, entries: Tensor, observed: Tensor | None) -> Tensor:
-        """Entries of shape (n, n_features), zero where they do not count."""
+        """Set the contributions of missing entries, (n, n_features), to zero."""
         return entries if observed is None else entries.where(observed, 0.0)
 
 
 class Likelihood(Part):
-    """Base of all likelihoods: a specification of p(x|z).
+    """Base class of likelihoods: a specification of p(x|z).
 
     Examples
     --------
-    Laplace noise of a fixed width, in standard deviations of a column. (``sample`` and the score
-    would need ``sample`` and ``information_entries`` too.)
+    Laplace noise of a fixed width, in standard deviations of a column. Without the methods
+    ``sample`` and ``information_entries``, the estimator cannot sample and score.
 
     >>> import math
     >>> from sklearn_wiseale import WiSEALETransformer
@@ -125,31 +133,31 @@ class Likelihood(Part):
     (1, 2)
     """
 
-    #: Scaling of X that ``scale="auto"`` stands for: "feature", "global" or None.
+    #: The scaling for ``scale="auto"``: "feature", "global" or None.
     natural_scale: str | None = None
-    #: Whether scaled data still have a density; counts and probabilities do not.
+    #: Whether X may be scaled; counts and probabilities may not.
     scalable = False
-    #: Whether its observations can leave out entries that are not observed.
+    #: Whether X may have missing entries.
     allow_nan = True
 
     def scale_modes(self, scale: str | None, n_features: int) -> list[tuple[Columns, str | None]]:
-        """Ranges of columns and how each is scaled, given the estimator's parameter ``scale``."""
+        """Return groups of columns with their scaling, for the estimator's parameter ``scale``."""
         mode = self.natural_scale if scale == "auto" else scale
         return [(slice(0, n_features), mode)]
 
     def check_support(self, X: Any, columns: np.ndarray | None = None) -> None:
-        """Raise a ValueError when some of X has no density; NaN is passed over.
+        """Raise a ValueError if X has values without a density; NaN is ignored.
 
         Parameters
         ----------
         X : ndarray, memmap or CSR matrix of shape (n_samples, n_columns)
 
         columns : ndarray of int, default=None
-            Numbers of those columns of X that this likelihood describes; by default all.
+            Numbers of the columns of X that have this likelihood; by default all.
         """
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """Values of largest probability, given means: hard labels of what has labels.
+        """Return the values of largest probability, such as labels, from means.
 
         Parameters
         ----------
@@ -163,7 +171,7 @@ class Likelihood(Part):
         return X.copy()
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bias and weight of a linear decoder whose mean is close to ``loading @ z + mean``.
+        """Return bias and weight of a linear decoder with means close to ``loading @ z + mean``.
 
         Parameters
         ----------
@@ -182,24 +190,24 @@ class Likelihood(Part):
     def linear_encoder(
         self, projection: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> np.ndarray:
-        """Weight of a linear encoder of what the observation embeds.
+        """Return the weight W of a linear encoder, (m, n_features).
 
-        Times ``embed(x) - embed(mean)`` it agrees with ``projection @ (x - mean)`` to first order
-        about the mean.
+        ``W @ (embed(x) - embed(mean))`` is equal to ``projection @ (x - mean)`` to first order
+        around the mean.
 
         Parameters
         ----------
         projection : ndarray of shape (m, n_features)
 
         mean, variance : ndarray of shape (n_features,)
-            As ``build`` is given them.
+            Of each scaled column.
         """
         return projection
 
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> Observation:
-        """Return the observation model with its estimates at their starting values.
+        """Return the torch module, with estimates at their initial values.
 
         Parameters
         ----------
@@ -213,11 +221,11 @@ class Likelihood(Part):
 
 
 def log_weight(mean: np.ndarray, loading: np.ndarray) -> np.ndarray:
-    r"""Weights w of outputs whose exponentials have about the slopes ``loading`` at ``mean``.
+    r"""Return weights w of log-outputs whose exponentials are close to ``loading @ z + mean``.
 
-    ``loading / mean`` where that is small. The exponential of a wider normal variable has the
-    variance :math:`m^2 (e^{|w|^2} - 1)` about its mean m: rows are shortened to have that of the
-    linear map (Aitchison and Ho 1989, *The multivariate Poisson-log normal distribution*).
+    Small weights are ``loading / mean``. For normal z, the exponential has mean m and variance
+    :math:`m^2 (e^{|w|^2} - 1)`: the rows of w are scaled so that this is the variance of the linear
+    map (Aitchison and Ho 1989, *The multivariate Poisson-log normal distribution*).
     """
     slope = loading / mean[:, None]
     squared = np.square(slope).sum(axis=1, keepdims=True)
@@ -225,7 +233,7 @@ def log_weight(mean: np.ndarray, loading: np.ndarray) -> np.ndarray:
 
 
 def column_chunks(X: Any, columns: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Some columns of X as dense chunks of rows of bounded size, with their first row's number."""
+    """Yield dense chunks of rows of bounded size, each with the number of its first row."""
     step = chunk_length(X.shape[1])
     for start in range(0, X.shape[0], step):
         chunk = dense(X[start : start + step], None)
@@ -235,6 +243,16 @@ def column_chunks(X: Any, columns: np.ndarray | None = None) -> Iterator[tuple[i
 def first_entry(
     bad: np.ndarray, chunk: np.ndarray, start: int, columns: np.ndarray | None
 ) -> tuple[Any, int, int]:
-    """The first entry of a chunk that is bad: its value, its column and its row in X."""
+    """Return the first bad entry of a chunk: its value, and its column and row in X."""
     row, column = np.argwhere(bad)[0].tolist()
     return chunk[row, column], column if columns is None else int(columns[column]), start + row
+
+
+def batch_mean(values: Tensor, observed: Tensor | None, running: Tensor) -> Tensor:
+    """Mean over a batch, in the shape of a running mean: (1,) or (n_features,).
+
+    Missing entries count with the running mean, which they thereby leave unchanged.
+    """
+    if observed is not None:
+        values = values.where(observed, running)
+    return values.mean() if running.numel() == 1 else values.mean(dim=0)

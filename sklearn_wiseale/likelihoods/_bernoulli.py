@@ -1,4 +1,4 @@
-"""Bernoulli: bits, and grey values between them."""
+"""Bernoulli likelihood of bits and grey values."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Bernoulli"]
 class Bernoulli(Likelihood):
     """Bernoulli likelihood of data in [0, 1]: the decoder's outputs are logits.
 
-    Values strictly between 0 and 1 are read as probabilities, as is usual for grey pixels; the
-    log-likelihood is then a cross-entropy and no longer a normalised density.
+    Values strictly between 0 and 1 are treated as probabilities, as is usual for grey pixels. The
+    log-likelihood is then a cross-entropy, and not a normalised density.
 
     Examples
     --------
@@ -29,7 +29,7 @@ class Bernoulli(Likelihood):
     """
 
     def check_support(self, X: Any, columns: np.ndarray | None = None) -> None:
-        """Raise a ValueError when X leaves [0, 1]; see :meth:`Likelihood.check_support`."""
+        """Raise a ValueError if X has values outside [0, 1]."""
         first, lows, highs = "", [], []
         for start, chunk in column_chunks(X, columns):
             low, high = np.fmin.reduce(chunk, axis=None), np.fmax.reduce(chunk, axis=None)
@@ -47,20 +47,18 @@ class Bernoulli(Likelihood):
             )
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """1 where the probability of it is above one half, else 0."""
+        """Return 1 for probabilities above one half, else 0."""
         return (X > 0.5).astype(X.dtype)
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Linearise the logit around the column means, kept away from 0 and 1."""
+        """Linearise the logit around the column means, which are clipped."""
         centre = mean.clip(0.02, 0.98)
-        return np.log(centre / (1 - centre)), loading / np.maximum(centre * (1 - centre), 0.1)[
-            :, None
-        ]
+        slope = np.maximum(centre * (1 - centre), 0.1)
+        return np.log(centre / (1 - centre)), loading / slope[:, None]
 
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> BernoulliBits:
-        """Return the torch module, which has no state."""
         self.check_parameters()
         return BernoulliBits()
 

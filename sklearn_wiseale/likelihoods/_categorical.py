@@ -1,4 +1,4 @@
-"""Categorical: blocks of one-hot columns."""
+"""Categorical likelihood of blocks of one-hot columns."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from ._base import NAME_CATEGORIES, Likelihood, Observation, column_chunks, firs
 
 __all__ = ["Categorical"]
 
-#: Shares of a category below count as this one, whose logarithm starts the decoder.
+#: Lower limit of the shares of categories whose logarithms start the decoder.
 _MIN_SHARE = 1e-3
 
 
 class Categorical(Likelihood):
     r"""Categorical likelihood of one-hot columns: the decoder's outputs are logits.
 
-    :math:`p(x | z) = \prod_j \pi_j^{x_j}` with :math:`\pi` the softmax of the outputs of a block
-    of columns. Means are the probabilities; :meth:`most_likely` turns them into one-hot rows. The
-    score's information about outputs is the diagonal :math:`\pi_j (1 - \pi_j)`. A block in which
-    some column is not observed counts as not observed.
+    :math:`p(x | z) = \prod_j \pi_j^{x_j}`, where :math:`\pi` is the softmax of the outputs of a
+    block of columns. Means are the probabilities; :meth:`most_likely` turns them into one-hot rows.
+    The Fisher information about outputs is the diagonal :math:`\pi_j (1 - \pi_j)`. A block with a
+    missing entry is missing.
 
     Parameters
     ----------
     sizes : tuple of int, default=None
-        Numbers of columns of consecutive blocks, each at least 2. None takes all columns as one
-        block.
+        Numbers of columns of consecutive blocks, each at least 2. None stands for one block.
 
     Examples
     --------
@@ -73,7 +72,7 @@ class Categorical(Likelihood):
         return sizes
 
     def check_support(self, X: Any, columns: np.ndarray | None = None) -> None:
-        """Raise a ValueError when X is not 0 or 1, or a row of a block not one-hot."""
+        """Raise a ValueError if X is not 0 or 1, or if a row of a block is not one-hot."""
         n_features = X.shape[1] if columns is None else len(columns)
         sizes = np.array(self._sizes(n_features))
         starts = np.cumsum(sizes) - sizes
@@ -86,21 +85,23 @@ class Categorical(Likelihood):
                     f"Got {value:.6g} in column {column}, row {row}: encode X, for instance with "
                     "sklearn.preprocessing.OneHotEncoder."
                 )
-            total = np.add.reduceat(chunk.astype(np.float64), starts, axis=1)  # NaN stays
+            total = np.add.reduceat(chunk.astype(np.float64), starts, axis=1)  # keeps NaN
             bad = (total != 1) & (total == total)
             if bad.any():
                 row, block = np.argwhere(bad)[0]
                 numbers = np.arange(n_features) if columns is None else columns
-                own = numbers[starts[block] : starts[block] + sizes[block]]
+                first = starts[block]
+                last = first + sizes[block] - 1
                 raise ValueError(
                     "X must have exactly one 1 in each row of a block for the Categorical "
                     f"likelihood. Got {total[row, block]:g} in row {start + row}, columns "
-                    f"{own[0]} to {own[-1]}: check the parameter sizes={self.sizes!r}, and encode "
-                    "without dropping a category or ignoring unknown ones."
+                    f"{numbers[first]} to {numbers[last]}: check the "
+                    f"parameter sizes={self.sizes!r}, and encode without dropping a category or "
+                    "ignoring unknown ones."
                 )
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """One-hot rows of the largest probability in each block."""
+        """Return one-hot rows with a 1 for the largest probability of each block."""
         hard, stop = np.zeros_like(X), 0
         for size in self._sizes(X.shape[1]):
             start, stop = stop, stop + size
@@ -108,25 +109,18 @@ class Categorical(Likelihood):
         return hard
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Linearise the logarithm of the shares; loadings of a block sum to zero."""
+        """Linearise the logarithm of the shares."""
         mean = np.maximum(mean, _MIN_SHARE)
         return np.log(mean), log_weight(mean, loading)
 
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> CategoricalBlocks:
-        """Return the torch module, which has no state."""
         return CategoricalBlocks(self._sizes(len(mean)))
 
 
 class CategoricalBlocks(Observation):
-    """Categorical observation of each block: the decoder's outputs are logits.
-
-    Parameters
-    ----------
-    sizes : tuple of int
-        Of consecutive blocks.
-    """
+    """Categorical observation of consecutive blocks of these sizes."""
 
     place: Tensor
 
@@ -134,7 +128,7 @@ class CategoricalBlocks(Observation):
         super().__init__()
         self.sizes = tuple(sorted(set(sizes)))
         starts = np.cumsum(sizes) - sizes
-        # the columns of all blocks of one size, (m, size), and where each column then stands
+        # columns of the m blocks of each size, (m, size), and places of all columns in this order
         groups = [starts[np.equal(sizes, size)][:, None] + np.arange(size) for size in self.sizes]
         for size, columns in zip(self.sizes, groups, strict=True):
             self.register_buffer(f"columns_{size}", torch.from_numpy(columns), persistent=False)
@@ -142,7 +136,7 @@ class CategoricalBlocks(Observation):
         self.register_buffer("place", torch.from_numpy(place), persistent=False)
 
     def by_block(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a function makes of values, (n, n_features), as blocks of shape (n, m, size)."""
+        """Apply a function of blocks, (n, m, size), to values, (n, n_features)."""
         if len(self.sizes) == 1:
             return function(values.unflatten(1, (-1, self.sizes[0]))).flatten(1)
         columns = (getattr(self, f"columns_{size}") for size in self.sizes)
@@ -155,7 +149,7 @@ class CategoricalBlocks(Observation):
         return self.by_block(output, lambda blocks: F.softmax(blocks, dim=2))
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        # the largest of logits with Gumbel noise has the softmax's probabilities
+        # the argmax of logits plus Gumbel noise has the probabilities of the softmax
         noise = torch.empty_like(output).exponential_(generator=generator).log()
         one_hot = self.by_block(
             output - noise, lambda blocks: F.one_hot(blocks.argmax(dim=2), blocks.shape[2])
@@ -167,7 +161,7 @@ class CategoricalBlocks(Observation):
         return p * (1.0 - p)
 
     def masked(self, entries: Tensor, observed: Tensor | None) -> Tensor:
-        if observed is not None:  # a block counts as a whole
+        if observed is not None:
             observed = self.by_block(
                 observed, lambda blocks: blocks.all(dim=2, keepdim=True).expand_as(blocks)
             )

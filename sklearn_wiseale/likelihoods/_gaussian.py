@@ -12,28 +12,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._data.validation import Interval, StrOptions
-from ._base import Likelihood, Observation
+from ._base import Likelihood, Observation, batch_mean
 
 __all__ = ["Gaussian"]
 
-#: Smallest standard deviation of the noise in scaled units: a density never diverges.
+#: Smallest learned standard deviation in scaled units, so that no density diverges.
 NOISE_FLOOR = 1e-3
-#: Limits of a standard deviation that is given; float32 holds their squares.
+#: Limits of a fixed standard deviation; their squares are within the range of float32.
 _NOISE = (1e-6, 1e16)
 
 
 class Gaussian(Likelihood):
     r"""Gaussian noise around the decoder's output.
 
-    :math:`x | z \sim \mathcal{N}(f(z), \sigma^2)`, in scaled units. A variance trained by the
-    network's own optimiser lags behind the residuals; here it is set to the value that maximises
-    the likelihood in closed form, the running mean squared residual over :math:`z \sim q_i`.
+    :math:`x | z \sim \mathcal{N}(f(z), \sigma^2)`, in scaled units. A learned variance is not
+    trained by the optimiser, where it would lag behind the residuals. It is the running mean of
+    squared residuals over :math:`z \sim q_i`, which maximises the likelihood.
 
     Parameters
     ----------
     noise : {"shared", "feature"} or float, default="shared"
-        "shared" learns one variance for all scaled columns, "feature" one for each; a float is
-        a fixed standard deviation in scaled units, from 1e-6 to 1e16.
+        "shared" learns one variance for all scaled columns, "feature" one per column. A float,
+        from 1e-6 to 1e16, is a fixed standard deviation in scaled units.
 
     References
     ----------
@@ -59,7 +59,6 @@ class Gaussian(Likelihood):
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> GaussianNoise:
-        """Return the torch module with the noise at its starting value."""
         self.check_parameters()
         if self.noise == "shared":
             noise_variance = np.atleast_1d(residual_variance.mean())
@@ -71,9 +70,9 @@ class Gaussian(Likelihood):
 
 
 class GaussianNoise(Observation):
-    """Gaussian observation whose variance follows the residuals."""
+    """Gaussian observation with a running estimate of the variance."""
 
-    #: Share of each batch in the running variance: a memory of about 20 batches.
+    #: Weight of a batch in the running variance, a mean over about 20 batches.
     rate = 0.05
 
     noise_variance: Tensor
@@ -89,7 +88,7 @@ class GaussianNoise(Observation):
         if observed is not None:
             return super().log_prob(x, output, observed)
         variance, squared = self.noise_variance, F.mse_loss(output, x, reduction="none")
-        if variance.numel() == 1:  # one quotient a row instead of one a column
+        if variance.numel() == 1:  # one division per row, not per entry
             log_volume = x.shape[1] * variance.log()
             quotients = torch.div(squared.sum(dim=1), variance)
         else:
@@ -118,17 +117,13 @@ class GaussianNoise(Observation):
     def update(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
         if not self.learned:
             return
-        shared = self.noise_variance.numel() == 1
-        if observed is None:
-            target = F.mse_loss(output, x) if shared else (x - output).square().mean(dim=0)
-        else:  # what is not observed votes for the variance as it is
-            squared = (x - output).square().where(observed, self.noise_variance)
-            target = squared.mean() if shared else squared.mean(dim=0)
+        squared = F.mse_loss(output, x, reduction="none")
+        target = batch_mean(squared, observed, self.noise_variance)
         self.noise_variance.lerp_(target, self.rate).clamp_(min=NOISE_FLOOR**2)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
-        if self.learned:  # one factor for all columns, at the likelihood's optimum
+        if self.learned:  # scale all variances by the factor that maximises the likelihood
             ratio = (x - output).square() / self.noise_variance
             if observed is None:
                 factor = ratio.mean()

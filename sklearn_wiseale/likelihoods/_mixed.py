@@ -1,8 +1,9 @@
-"""Mixed: a likelihood made of likelihoods, each of its own columns."""
+"""A likelihood of several likelihoods, each for some of the columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ __all__ = ["Mixed"]
 
 
 class Mixed(Likelihood):
-    """Columns of several kinds, each with its own likelihood, independent given the code.
+    """Columns with several likelihoods, independent given the code.
 
     Parameters
     ----------
     parts : list of (likelihood, columns)
-        Likelihood objects with the columns they describe: a slice, a range or a list of column
-        numbers. Every column belongs to exactly one part.
+        Likelihood objects and their columns: a slice, a range or a list of column numbers. Every
+        column is in exactly one part.
 
     Examples
     --------
@@ -37,7 +38,7 @@ class Mixed(Likelihood):
     >>> mixed.most_likely(np.array([[1.5, -0.3, 0.2, 0.7, 0.1]]))
     array([[ 1.5, -0.3,  0. ,  1. ,  0. ]])
 
-    The layout of a table that a ``ColumnTransformer`` encodes:
+    The likelihood of a table that a ``ColumnTransformer`` encodes:
 
     >>> from sklearn.compose import ColumnTransformer
     >>> from sklearn.preprocessing import OneHotEncoder
@@ -57,12 +58,12 @@ class Mixed(Likelihood):
 
     @classmethod
     def from_column_transformer(cls, transformer: Any) -> Mixed:
-        """Layout of the output of a fitted ``ColumnTransformer``.
+        """Create a likelihood for the output of a fitted ``ColumnTransformer``.
 
         Columns of a ``OneHotEncoder``, also at the end of a pipeline, become
-        :class:`~sklearn_wiseale.likelihoods.Categorical`; of those it leaves as one column (a
-        binary feature with ``drop="if_binary"``, or a feature of one category),
-        :class:`~sklearn_wiseale.likelihoods.Bernoulli`. All others become
+        :class:`~sklearn_wiseale.likelihoods.Categorical`, or
+        :class:`~sklearn_wiseale.likelihoods.Bernoulli` if a feature has only one column (a binary
+        feature with ``drop="if_binary"``, or a single category). All others become
         :class:`~sklearn_wiseale.likelihoods.Gaussian`.
 
         Parameters
@@ -77,8 +78,8 @@ class Mixed(Likelihood):
         Raises
         ------
         ValueError
-            If it is no ColumnTransformer, or an encoder drops categories of a feature that has more
-            than two.
+            If it is not a ColumnTransformer, or if an encoder drops categories of a feature with
+            more than two.
         """
         check_is_fitted(transformer)
         if not hasattr(transformer, "output_indices_"):
@@ -86,9 +87,8 @@ class Mixed(Likelihood):
                 f"transformer must be a fitted ColumnTransformer. Got {type(transformer).__name__}."
             )
         parts: list[tuple[Likelihood, slice]] = []
-        for name, columns in sorted(
-            transformer.output_indices_.items(), key=lambda item: item[1].start
-        ):
+        outputs = transformer.output_indices_.items()
+        for name, columns in sorted(outputs, key=lambda item: item[1].start):
             if columns.stop == columns.start:
                 continue
             step = transformer.named_transformers_[name]
@@ -101,16 +101,16 @@ class Mixed(Likelihood):
 
     @property
     def scalable(self) -> bool:  # type: ignore[override]
-        """Whether all parts are."""
+        """Whether X may be scaled."""
         return all(likelihood.scalable for likelihood, _ in self.parts)
 
     @property
     def allow_nan(self) -> bool:  # type: ignore[override]
-        """Whether all parts do."""
+        """Whether X may have missing entries."""
         return all(likelihood.allow_nan for likelihood, _ in self.parts)
 
     def check_parameters(self) -> None:
-        """Check the parts and their own parameters."""
+        """Check the parts and their parameters."""
         super().check_parameters()
         for part in self.parts:
             pair = isinstance(part, (tuple, list)) and len(part) == 2
@@ -123,7 +123,7 @@ class Mixed(Likelihood):
             part[0].check_parameters()
 
     def _layout(self, n_features: int) -> list[tuple[Likelihood, np.ndarray]]:
-        """Parts with the numbers of their columns; every column is in one of them."""
+        """Return the likelihoods and the numbers of their columns; each column is in one part."""
         self.check_parameters()
         layout, owner = [], np.full(n_features, -1)
         one_hot = any(isinstance(likelihood, Categorical) for likelihood, _ in self.parts)
@@ -131,7 +131,7 @@ class Mixed(Likelihood):
         for i, (likelihood, columns) in enumerate(self.parts):
             numbers = _column_numbers(columns, n_features, advice)
             if not len(numbers):
-                raise ValueError(_bad_columns(f"the columns {columns!r} are none", n_features))
+                raise ValueError(_bad_columns(f"the columns {columns!r} are empty", n_features))
             for column in numbers:
                 if owner[column] >= 0:
                     raise ValueError(_bad_columns(f"column {column} is in two parts", n_features))
@@ -143,7 +143,7 @@ class Mixed(Likelihood):
         return layout
 
     def scale_modes(self, scale: str | None, n_features: int) -> list[tuple[Columns, str | None]]:
-        """Those of the parts."""
+        """Return the scaling of all parts."""
         return [
             (numbers[inner], mode)
             for likelihood, numbers in self._layout(n_features)
@@ -151,20 +151,18 @@ class Mixed(Likelihood):
         ]
 
     def check_support(self, X: Any, columns: np.ndarray | None = None) -> None:
-        """Let each part check its columns; see :meth:`Likelihood.check_support`."""
+        """Check the columns of each part."""
         numbers = np.arange(X.shape[1]) if columns is None else columns
         for likelihood, own in self._layout(len(numbers)):
             likelihood.check_support(X, numbers[own])
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """Values of largest probability of each part."""
         likely = np.empty_like(X)
         for likelihood, own in self._layout(X.shape[1]):
             likely[:, own] = likelihood.most_likely(X[:, own])
         return likely
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the parts."""
         bias, weight = np.empty_like(mean), np.empty_like(loading)
         for likelihood, own in self._layout(len(mean)):
             bias[own], weight[own] = likelihood.linear_start(mean[own], loading[own])
@@ -173,7 +171,6 @@ class Mixed(Likelihood):
     def linear_encoder(
         self, projection: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> np.ndarray:
-        """Those of the parts."""
         weight = np.empty_like(projection)
         for likelihood, own in self._layout(len(mean)):
             weight[:, own] = likelihood.linear_encoder(projection[:, own], mean[own], variance[own])
@@ -182,15 +179,10 @@ class Mixed(Likelihood):
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> MixedObservation:
-        """Return the torch module that holds those of the parts."""
         layout = self._layout(len(mean))
-        return MixedObservation(
-            [
-                likelihood.build(residual_variance[own], mean[own], variance[own])
-                for likelihood, own in layout
-            ],
-            [own for _, own in layout],
-        )
+        statistics = residual_variance, mean, variance
+        parts = [part.build(*(values[own] for values in statistics)) for part, own in layout]
+        return MixedObservation(parts, [own for _, own in layout])
 
 
 class MixedObservation(Observation):
@@ -201,7 +193,7 @@ class MixedObservation(Observation):
     parts : list of Observation
 
     columns : list of ndarray of int
-        Numbers of the columns of each part; together, all.
+        Numbers of the columns of each part. Every column is in exactly one part.
     """
 
     place: Tensor
@@ -211,17 +203,17 @@ class MixedObservation(Observation):
         self.parts: Any = nn.ModuleList(parts)
         together = np.concatenate(columns)
         self.in_order = bool((np.diff(together) == 1).all())
-        self.ranges: list[slice | None] = []  # None where the columns are no range
+        self.ranges: list[slice | None] = []  # None if the columns are no range
         for i, own in enumerate(columns):
             is_range = bool((np.diff(own) == 1).all())
             self.ranges.append(slice(int(own[0]), int(own[-1]) + 1) if is_range else None)
             self.register_buffer(f"columns_{i}", torch.from_numpy(own), persistent=False)
-        # where each column stands once the parts are laid side by side
+        # places of the columns among those of all parts, one part after the other
         place = torch.from_numpy(np.argsort(together))
         self.register_buffer("place", place, persistent=False)
 
     def split(self, values: Tensor | None) -> list[Any]:
-        """Columns of each part."""
+        """Return the columns of each part."""
         if values is None:
             return [None] * len(self.parts)
         return [
@@ -229,47 +221,45 @@ class MixedObservation(Observation):
             for i, own in enumerate(self.ranges)
         ]
 
-    def by_part(self, function: Callable[..., Tensor], *arguments: Tensor | None) -> Tensor:
-        """What ``function(part, *columns of the arguments)`` makes, laid side by side."""
-        pieces = [
-            function(part, *own)
-            for part, *own in zip(self.parts, *map(self.split, arguments), strict=True)
-        ]
+    def call_parts(self, method: str, *arguments: Tensor | None, **options: Any) -> list[Any]:
+        """Call a method of each part on its columns of the arguments."""
+        own = zip(self.parts, *map(self.split, arguments), strict=True)
+        return [getattr(part, method)(*values, **options) for part, *values in own]
+
+    def join(self, pieces: list[Tensor]) -> Tensor:
+        """Concatenate the columns of all parts in their original order."""
         together = torch.cat(pieces, dim=-1)
         return together if self.in_order else together[..., self.place]
 
     def log_prob(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> Tensor:
-        each = zip(self.parts, *map(self.split, (x, output, observed)), strict=True)
-        return torch.stack([part.log_prob(*own) for part, *own in each]).sum(dim=0)
+        return torch.stack(self.call_parts("log_prob", x, output, observed)).sum(dim=0)
 
     def log_prob_entries(self, x: Tensor, output: Tensor) -> Tensor:
-        return self.by_part(lambda part, *own: part.log_prob_entries(*own), x, output)
+        return self.join(self.call_parts("log_prob_entries", x, output))
 
     def mean(self, output: Tensor) -> Tensor:
-        return self.by_part(lambda part, own: part.mean(own), output)
+        return self.join(self.call_parts("mean", output))
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.by_part(lambda part, own: part.sample(own, generator), output)
+        return self.join(self.call_parts("sample", output, generator=generator))
 
     def information(self, output: Tensor, observed: Tensor | None = None) -> Tensor:
-        return self.by_part(lambda part, *own: part.information(*own), output, observed)
+        return self.join(self.call_parts("information", output, observed))
 
     def information_entries(self, output: Tensor) -> Tensor:
         return self.information(output)
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.by_part(lambda part, own: part.embed(own), x)
+        return self.join(self.call_parts("embed", x))
 
     def masked(self, entries: Tensor, observed: Tensor | None) -> Tensor:
-        return self.by_part(lambda part, *own: part.masked(*own), entries, observed)
+        return self.join(self.call_parts("masked", entries, observed))
 
     def update(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
-        for part, *own in zip(self.parts, *map(self.split, (x, output, observed)), strict=True):
-            part.update(*own)
+        self.call_parts("update", x, output, observed)
 
     def calibrate(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
-        for part, *own in zip(self.parts, *map(self.split, (x, output, observed)), strict=True):
-            part.calibrate(*own)
+        self.call_parts("calibrate", x, output, observed)
 
     def noise_std(self) -> Tensor | None:
         stds = [part.noise_std() for part in self.parts]
@@ -284,11 +274,11 @@ class MixedObservation(Observation):
 
 
 def _column_numbers(columns: Any, n_features: int, advice: str) -> np.ndarray:
-    """Numbers of the columns that a slice, a range or a list stands for."""
+    """Return the column numbers of a slice, a range or a list."""
     try:
         numbers = np.arange(n_features)[columns] if isinstance(columns, slice) else columns
         numbers = np.asarray(numbers)
-    except (TypeError, ValueError):  # a slice between texts, lists of unequal length
+    except (TypeError, ValueError):  # slices of strings, lists of unequal length
         numbers = np.array(None)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(
@@ -310,37 +300,28 @@ def _bad_columns(what: str, n_features: int, advice: str = "") -> str:
 
 
 def _one_hot_parts(name: str, encoder: OneHotEncoder, start: int) -> list[tuple[Likelihood, slice]]:
-    """Parts for the columns of a fitted encoder, the first of which has the number ``start``."""
-    parts: list[tuple[Likelihood, slice]] = []
-    sizes: list[int] = []  # of the present run of blocks
-
-    def close() -> None:
-        nonlocal start
-        if sizes:
-            stop = start + sum(sizes)
-            parts.append((Categorical(sizes=tuple(sizes)), slice(start, stop)))
-            start = stop
-            sizes.clear()
-
+    """Return the parts for the columns of a fitted encoder, which begin at ``start``."""
+    widths = []
     for i, size in enumerate(_category_counts(encoder)):
         dropped = encoder.drop_idx_ is not None and encoder.drop_idx_[i] is not None
         if dropped and (size > 2 or encoder.drop != "if_binary"):
             raise ValueError(
                 f"The OneHotEncoder {name!r} drops a category (drop={encoder.drop!r}), so that its "
-                "columns are no longer one-hot. Use drop=None, or drop='if_binary'."
+                "columns are not one-hot. Use drop=None, or drop='if_binary'."
             )
-        if size - dropped > 1:
-            sizes.append(size)
-        else:
-            close()
-            parts.append((Bernoulli(), slice(start, start + 1)))
-            start += 1
-    close()
+        widths.append(size - dropped)
+    parts: list[tuple[Likelihood, slice]] = []
+    for one_hot, run in groupby(widths, key=lambda width: width > 1):
+        sizes = tuple(run)
+        blocks = [(Categorical(sizes), sum(sizes))] if one_hot else [(Bernoulli(), 1)] * len(sizes)
+        for likelihood, width in blocks:
+            parts.append((likelihood, slice(start, start + width)))
+            start += width
     return parts
 
 
 def _category_counts(encoder: OneHotEncoder) -> list[int]:
-    """Categories of each feature, the infrequent ones as one."""
+    """Return the number of categories of each feature; infrequent ones count as one."""
     counts = [len(categories) for categories in encoder.categories_]
     rare = getattr(encoder, "infrequent_categories_", None) or [None] * len(counts)
     return [

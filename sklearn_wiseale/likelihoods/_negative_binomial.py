@@ -1,4 +1,4 @@
-"""Negative binomial: counts that vary more than a Poisson variable's."""
+"""Negative binomial likelihood of counts with variances larger than their means."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._data.validation import Interval, StrOptions
+from ._base import batch_mean
 from ._poisson import CountObservation, Counts
 
 __all__ = ["NegativeBinomial"]
 
-#: Limits of the dispersion; at the lower one the likelihood is the Poisson's but for counts
-#: of a million.
+#: Limits of the dispersion. The lower one gives the Poisson likelihood for counts up to a million.
 _DISPERSION = (1e-6, 1e4)
-#: From so many failures (the inverse of the dispersion) Stirling's series is exact to 1e-13.
+#: For larger inverse dispersions, Stirling's series is exact to 1e-13.
 _STIRLING = 30.0
-_N_STEPS = 3  # to the dispersion of rows that were held out
+_N_STEPS = 3  # of ``calibrate``
 
 
 class NegativeBinomial(Counts):
@@ -28,23 +28,23 @@ class NegativeBinomial(Counts):
 
     A Poisson variable whose rate has a gamma distribution: mean :math:`\mu = e^{f(z)}` and
     variance :math:`\mu + \alpha \mu^2`, with the dispersion :math:`\alpha` (NB2 of Cameron and
-    Trivedi). A learned dispersion is a running estimate by moments, weighted by the precision of
-    each squared residual at the present dispersion (pseudo-likelihood of Davidian and Carroll),
+    Trivedi). A learned dispersion is a running moment estimate, weighted by the precision of each
+    squared residual at the current dispersion (pseudo-likelihood of Davidian and Carroll),
 
     .. math::
 
         \alpha = \frac{\sum w^2 \left((x - \mu)^2 - \mu\right)}{\sum w^2 \mu^2}, \qquad
         w = \frac{1}{1 + \alpha \mu},
 
-    over :math:`z \sim q_i`, both sums in the manner of
-    :class:`~sklearn_wiseale.likelihoods.Gaussian`'s variance. Without the weights, few large counts
-    decide. Counts are not scaled; the encoder sees :math:`\log(1 + x)`, standardised.
+    over :math:`z \sim q_i`. Both sums are running means. Without the weights, a few large counts
+    would dominate. Counts are not scaled; the input of the encoder is :math:`\log(1 + x)`,
+    standardised.
 
     Parameters
     ----------
     dispersion : {"shared", "feature"} or float, default="shared"
-        "shared" learns one dispersion for all columns, "feature" one for each; a float, from 1e-6
-        to 1e4, is fixed.
+        "shared" learns one dispersion for all columns, "feature" one per column. A float, from
+        1e-6 to 1e4, is a fixed dispersion.
 
     References
     ----------
@@ -74,11 +74,11 @@ class NegativeBinomial(Counts):
         self.dispersion = dispersion
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """The mode: the integer part of the mean times one less the dispersion, at least 0.
+        """Return the mode, the integer part of ``mean * (1 - dispersion)``, at least 0.
 
-        A learned dispersion belongs to the fitted state, which a specification does not know:
-        then the Poisson's mode is given, which is not below. Pass the dispersion found,
-        ``net_.module_.likelihood.dispersion``, as a float for the mode itself.
+        This object does not know a learned dispersion. It then returns the Poisson mode, which is
+        at least as large. For the exact mode, pass the learned
+        ``net_.module_.likelihood.dispersion`` as a float.
         """
         share = 1.0 if isinstance(self.dispersion, str) else max(1.0 - self.dispersion, 0.0)
         return np.floor(X * share)
@@ -86,7 +86,6 @@ class NegativeBinomial(Counts):
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> NegativeBinomialCounts:
-        """Return the torch module with the dispersion at its starting value."""
         self.check_parameters()
         if isinstance(self.dispersion, str):
             explained = np.maximum(variance - residual_variance, 0.0)
@@ -101,9 +100,9 @@ class NegativeBinomial(Counts):
 
 
 class NegativeBinomialCounts(CountObservation):
-    """Negative binomial observation whose dispersion follows the residuals."""
+    """Negative binomial observation with a running estimate of the dispersion."""
 
-    #: Share of each batch in the running means: a memory of about 20 batches.
+    #: Weight of a batch in the running means, over about 20 batches.
     rate = 0.05
 
     excess: Tensor
@@ -126,7 +125,7 @@ class NegativeBinomialCounts(CountObservation):
 
     @property
     def dispersion(self) -> Tensor:
-        """Dispersion: (1,) or (n_features,)."""
+        """Dispersion, (1,) or (n_features,)."""
         tiny = torch.finfo(self.square.dtype).tiny
         ratio = self.excess / self.square.clamp(min=tiny)
         return ratio.clamp(*_DISPERSION) if self.learned else ratio
@@ -134,7 +133,7 @@ class NegativeBinomialCounts(CountObservation):
     def log_prob_entries(self, x: Tensor, output: Tensor) -> Tensor:
         alpha = self.dispersion
         r = alpha.reciprocal()
-        # log Gamma(x + r) - log Gamma(r) + x log alpha, in a form that does not cancel for large r
+        # log Gamma(x + r) - log Gamma(r) + x log alpha; for large r in a form without cancellation
         direct = torch.lgamma(x + r) - torch.lgamma(r) + x * alpha.log()
         series = (x + r - 0.5) * torch.log1p(alpha * x) - x + _rest(x + r) - _rest(r)
         volume = torch.where(r > _STIRLING, series, direct) - torch.lgamma(x + 1.0)
@@ -155,18 +154,15 @@ class NegativeBinomialCounts(CountObservation):
     def update(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
         if not self.learned:
             return
-        shared = self.excess.numel() == 1
         for running, values in zip((self.excess, self.square), self._terms(x, output), strict=True):
-            if observed is not None:  # what is not observed votes for the mean as it is
-                values = values.where(observed, running)
-            target = values.mean() if shared else values.mean(dim=0)
+            target = batch_mean(values, observed, running)
             running.lerp_(target.where(target.isfinite(), running), self.rate)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, output: Tensor, observed: Tensor | None = None) -> None:
         if not self.learned:
             return
-        for _ in range(_N_STEPS):  # one factor for all columns, with which the moments agree
+        for _ in range(_N_STEPS):  # scale all dispersions by the factor for which moments agree
             excess, square = (self.masked(values, observed) for values in self._terms(x, output))
             alpha = self.dispersion
             factor = excess.sum() / (alpha * square).sum()
@@ -174,14 +170,14 @@ class NegativeBinomialCounts(CountObservation):
             self.excess.copy_(excess.where(factor.isfinite(), self.excess))
 
     def _terms(self, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted (x - mu)^2 - mu and mu^2 of each entry."""
+        """Return the weighted (x - mu)^2 - mu and mu^2 of each entry."""
         mean = self.mean(output)
         scale = 1.0 + self.dispersion * mean
         return ((x - mean) / scale).square() - mean / scale.square(), (mean / scale).square()
 
 
 def _rest(r: Tensor) -> Tensor:
-    """What Stirling's formula lacks of log Gamma(r), but for terms of r^-7."""
+    """Return the correction of Stirling's formula for log Gamma(r), up to terms of order r^-7."""
     inverse = r.reciprocal()
     square = inverse.square()
     return inverse * (1 / 12 - square * (1 / 360 - square / 1260))

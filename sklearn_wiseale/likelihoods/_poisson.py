@@ -1,4 +1,4 @@
-"""Poisson: counts, and what every likelihood of counts shares."""
+"""Poisson likelihood of counts, and the base of all likelihoods of counts."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ._base import Likelihood, Observation, column_chunks, first_entry, log_weig
 
 __all__ = ["CountObservation", "Counts", "Poisson", "safe_exp"]
 
-#: Log-rates above are read linearly: float32 holds their exponential, and sums of it.
+#: Larger log-rates are treated linearly, so that float32 holds sums of rates.
 _MAX_LOG_RATE = 60.0
-#: Rates above are drawn as this one: on some devices a draw has 32 bits.
+#: Larger rates are replaced by this one in draws, which have 32 bits on some devices.
 _MAX_DRAWN_RATE = 2.0**30
-#: Column means below count as this one, whose logarithm starts the decoder.
+#: Lower limit of the column means whose logarithms start the decoder.
 _MIN_MEAN = 1e-3
-#: Limits of the spread of log(1 + x) by which the encoder's input is divided.
+#: Limits of the standard deviation of log(1 + x), by which the encoder's input is divided.
 _SPREAD = (1e-3, 1.0)
 
 
 def safe_exp(output: Tensor) -> Tensor:
-    """exp(output), continued by its tangent from 60, so that value and slope stay finite."""
+    """Return exp(output), continued by its tangent above 60 so that value and slope are finite."""
     capped = output.clamp(max=_MAX_LOG_RATE)
     return capped.exp() * (1.0 + (output - capped))
 
 
 def _spread(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Standard deviation of log(1 + x) by the delta method, 1 for constant columns."""
+    """Return the standard deviation of log(1 + x) by the delta method; 1 for constant columns."""
     spread = (np.sqrt(variance) / (1 + mean)).clip(*_SPREAD)
     return np.where(variance > 0, spread, 1.0)
 
 
 class Counts(Likelihood):
-    """Base of likelihoods of counts whose log-means are the decoder's outputs."""
+    """Base class of likelihoods of counts: the decoder's outputs are log-means."""
 
     def check_support(self, X: Any, columns: np.ndarray | None = None) -> None:
-        """Raise a ValueError when X has negative or fractional numbers."""
+        """Raise a ValueError if X has negative or fractional numbers."""
         for start, chunk in column_chunks(X, columns):
             bad = chunk < 0
             if chunk.dtype.kind == "f":
@@ -52,7 +52,7 @@ class Counts(Likelihood):
                 )
 
     def linear_start(self, mean: np.ndarray, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Linearise the logarithm; over normal codes the mean of the rates stays ``mean``."""
+        """Linearise the logarithm; for normal codes the mean of the rates is ``mean``."""
         mean = np.maximum(mean, _MIN_MEAN)
         weight = log_weight(mean, loading)
         return np.log(mean) - 0.5 * np.square(weight).sum(axis=1), weight
@@ -60,17 +60,14 @@ class Counts(Likelihood):
     def linear_encoder(
         self, projection: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> np.ndarray:
-        """Undo the slope of the standardised log(1 + x) at the mean."""
+        """Divide by the slope of the standardised log(1 + x) at the mean."""
         return projection * (1 + mean) * _spread(mean, variance)
 
 
 class CountObservation(Observation):
-    """Observation of counts, which the encoder sees as standardised log(1 + x).
+    """Observation of counts with this mean and variance, (n_features,) each.
 
-    Parameters
-    ----------
-    mean, variance : ndarray of shape (n_features,)
-        Of the counts.
+    The input of the encoder is log(1 + x), standardised.
     """
 
     centre: Tensor
@@ -88,7 +85,7 @@ class CountObservation(Observation):
         return output.clamp(max=_MAX_LOG_RATE).exp()
 
     def draw(self, rate: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Poisson draws."""
+        """Draw Poisson variables."""
         return torch.poisson(rate.clamp(max=_MAX_DRAWN_RATE), generator=generator)
 
 
@@ -96,9 +93,8 @@ class Poisson(Counts):
     r"""Poisson likelihood of counts: the decoder's outputs are log-rates.
 
     :math:`p(x | z) = \lambda^x e^{-\lambda} / x!` with :math:`\log \lambda = f(z)`. Counts are
-    not scaled; the encoder sees :math:`\log(1 + x)`, standardised. Means are rates. For counts
-    that vary more than their means, see
-    :class:`~sklearn_wiseale.likelihoods.NegativeBinomial`.
+    not scaled; the input of the encoder is :math:`\log(1 + x)`, standardised. Means are rates. For
+    variances larger than the means, see :class:`~sklearn_wiseale.likelihoods.NegativeBinomial`.
 
     Examples
     --------
@@ -116,13 +112,12 @@ class Poisson(Counts):
     """
 
     def most_likely(self, X: np.ndarray) -> np.ndarray:
-        """The mode, the largest integer not above the rate."""
+        """Return the mode, the largest integer not above the rate."""
         return np.floor(X)
 
     def build(
         self, residual_variance: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> PoissonCounts:
-        """Return the torch module; only what the encoder sees depends on the arguments."""
         self.check_parameters()
         return PoissonCounts(mean, variance)
 

@@ -1,8 +1,8 @@
 """Networks: the encoder and the decoder.
 
-A network is a specification whose ``build`` returns the pair; the encoder maps scaled rows to
-``(n, 2 * n_components)``, means beside log-variances, the decoder maps codes to ``n_outputs``
-numbers a row, which the likelihood reads.
+A network is a specification whose ``build`` returns both. The encoder maps scaled rows to
+``(n, 2 * n_components)``, means and log-variances side by side. The decoder maps codes to
+``(n, n_outputs)``, the input of the likelihood.
 """
 
 from ._base import Network
@@ -12,5 +12,5 @@ from ._modules import Modules
 
 __all__ = ["MLP", "NETWORKS", "Conv", "Modules", "Network", "SkipMLP"]
 
-#: What the strings accepted by ``WiSEALETransformer(network=...)`` stand for.
+#: Strings accepted by ``WiSEALETransformer(network=...)``.
 NETWORKS: dict[str, type[Network]] = {"mlp": MLP}

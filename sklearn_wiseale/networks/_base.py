@@ -1,4 +1,4 @@
-"""The contract of all networks."""
+"""The contract of a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._data.validation import Part
 
 __all__ = ["ACTIVATIONS", "Network"]
 
-#: What the strings accepted as ``activation`` stand for.
+#: Strings accepted as ``activation``.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "relu": nn.ReLU,
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Network(Part):
-    """Base of all networks: a specification of encoder and decoder.
+    """Base class of networks: a specification of encoder and decoder.
 
     Examples
     --------
@@ -43,9 +43,9 @@ class Network(Part):
     def build(
         self, n_features: int, n_components: int, n_outputs: int
     ) -> tuple[nn.Module, nn.Module]:
-        """Return encoder and decoder, freshly initialised.
+        """Return encoder and decoder, newly initialised.
 
-        Both have a method ``start_linear(weight, bias)``, or lack it: with it the module becomes
-        the linear map of that ``weight`` (out, in) and ``bias`` (out,), from where it learns.
+        Each may have a method ``start_linear(weight, bias)``, which makes it the linear map with
+        this weight, (n_out, n_in), and bias, (n_out,), before training.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Convolutions beside a linear skip, for images."""
+"""Convolutions with a linear skip connection, for images."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from ._base import ACTIVATIONS, Network
 
 __all__ = ["Conv", "SkipConv"]
 
-#: Images have at least so many rows and columns of pixels.
+#: Smallest height and width of images.
 _LEAST_SIDE = 8
-#: channels="auto" halves until the smaller side has at most so many pixels, ...
-_AUTO_SIDE = 7
-#: ... begins with so many channels and doubles them up to so many.
-_AUTO_CHANNELS = (32, 128)
-#: Width of the layer between the smallest map and the codes, in encoder and decoder.
+#: channels="auto": stages are added until the smaller side has at most this many pixels. The first
+#: stage has 32 channels, and each following one twice as many, up to 128.
+_AUTO_SIDE, _AUTO_CHANNELS = 7, (32, 128)
+#: Width of the layer between the smallest maps and the codes.
 _HEAD_WIDTH = 256
-#: Numbers in the largest maps of the rows that are mapped at once where nothing is trained: 64 MB.
+#: Size of the largest maps of the rows that are mapped at once without gradients: 64 MB in float32.
 _CHUNK_NUMBERS = 2**24
 
 
 class Conv(Network):
-    """Convolutional network beside a linear skip, for images given as rows.
+    """Convolutional network with a linear skip connection, for images given as rows.
 
-    Each stage of the encoder halves height and width, rounding up, by a 3 x 3 convolution of
-    stride 2. The decoder goes through the same sizes in reverse: it repeats pixels to the next
-    size and smooths them by a 3 x 3 convolution. With the skip, training starts as principal
-    component analysis: the last layer starts at zero.
+    Each stage of the encoder halves height and width, rounding up, with a 3 x 3 convolution of
+    stride 2. The decoder has the same sizes in reverse order. Its stages repeat pixels and apply a
+    3 x 3 convolution. With the skip connection, the last layer starts at zero, so that training
+    starts from principal component analysis.
 
     Parameters
     ----------
     image_shape : tuple of int (channels, height, width)
-        What a row of X is, in C order: channel after channel, in each of them line after line of
-        pixels. Height and width are at least 8, even or odd.
+        Shape of the image in a row of X, in C order. Height and width are at least 8.
 
     channels : tuple of int or "auto", default="auto"
-        Channels after each of the encoder's stages. "auto" halves until the smaller side has 4 to
+        Channels after each stage of the encoder. "auto" has stages until the smaller side has 4 to
         7 pixels, with 32, 64, then 128 channels: (32, 64) for 28 x 28 pixels.
 
     activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="gelu"
@@ -52,10 +50,9 @@ class Conv(Network):
 
     Notes
     -----
-    Pixels share their noise and the scale of their values: use ``scale="global"`` with the
-    Gaussian likelihood.
+    All pixels have the same units: use ``scale="global"`` with the Gaussian likelihood.
 
-    Where the likelihood reads several numbers a pixel, the decoder gives as many images, one after
+    If the likelihood has several outputs per feature, the decoder returns several images, one after
     the other.
 
     Examples
@@ -90,7 +87,7 @@ class Conv(Network):
         self.linear_skip = linear_skip
 
     def check_parameters(self) -> None:
-        """Check every parameter, and that no stage is left without pixels to halve."""
+        """Check every parameter, and that the images are large enough for all stages."""
         super().check_parameters()
         shape = self.image_shape
         if not are_counts(shape) or len(shape) != 3:
@@ -110,7 +107,7 @@ class Conv(Network):
                 "The 'channels' parameter of Conv must be 'auto' or a sequence of one or more "
                 f"integers >= 1. Got {self.channels!r} instead."
             )
-        most = math.ceil(math.log2(min(shape[1:])))  # from then on a side has a single pixel
+        most = math.ceil(math.log2(min(shape[1:])))  # then a side has a single pixel
         if len(self.channels) > most:
             raise ValueError(
                 f"The 'channels' parameter of Conv must have at most {most} stages for images of "
@@ -120,7 +117,6 @@ class Conv(Network):
     def build(
         self, n_features: int, n_components: int, n_outputs: int
     ) -> tuple[SkipConv, SkipConv]:
-        """Return encoder and decoder, freshly initialised."""
         self.check_parameters()
         n_channels, *size = (int(length) for length in self.image_shape)
         n_pixels = math.prod([n_channels, *size])
@@ -149,7 +145,7 @@ class Conv(Network):
 
         up: list[nn.Module] = [nn.Linear(n_components, _HEAD_WIDTH), activation()]
         up += [nn.Linear(_HEAD_WIDTH, n_flat), activation(), Maps(smallest)]
-        after = [max(widths[0] // 2, 1), *widths]  # few at full size, where numbers are many
+        after = [max(widths[0] // 2, 1), *widths]  # few at full size, to save memory
         for stage in reversed(range(len(widths))):
             up.append(nn.Upsample(size=tuple(sizes[stage]), mode="nearest"))
             up += [nn.Conv2d(after[stage + 1], after[stage], 3, padding=1), activation()]
@@ -162,7 +158,7 @@ class Conv(Network):
         return encoder, SkipConv(n_components, up, up[-2], n_outputs, skip, chunk)
 
     def _widths(self, size: list[int]) -> list[int]:
-        """Channels after each stage."""
+        """Return the channels after each stage."""
         if not isinstance(self.channels, str):
             return [int(width) for width in self.channels]
         side = min(size)
@@ -174,11 +170,10 @@ class Conv(Network):
 
 
 class SkipConv(nn.Module):
-    """``layers(x) + Linear(x)``, or ``layers(x) + bias``: rows (n, n_in) to (n, n_out).
+    """Maps x, (n, n_in), to ``layers(x) + Linear(x)`` or ``layers(x) + bias``, (n, n_out).
 
-    ``last``, the last layer with weights, has no bias of its own and starts at zero where there
-    is a linear skip. Without gradients, ``chunk`` rows are mapped at a time: maps take many times
-    the memory of a row.
+    ``last``, the last layer with weights, has no bias, and starts at zero if there is a linear
+    skip. Without gradients, ``chunk`` rows are mapped at a time to limit memory.
     """
 
     def __init__(
@@ -199,23 +194,22 @@ class SkipConv(nn.Module):
                 nn.init.zeros_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows (n, n_in) to (n, n_out)."""
         if torch.is_grad_enabled() or len(x) <= self.chunk:
             return self.layers(x) + self.skip(x)
         return torch.cat([self.layers(part) + self.skip(part) for part in x.split(self.chunk)])
 
     @torch.no_grad()
     def start_linear(self, weight: Tensor, bias: Tensor) -> None:
-        """Become ``weight @ x + bias``, if there is a skip; else only the bias is taken over."""
+        """Set the map to ``weight @ x + bias`` if there is a linear skip, else set the bias."""
         if isinstance(self.skip, nn.Linear):
             self.skip.weight.copy_(weight)
         self.skip.bias.copy_(bias)
 
 
 class Maps(nn.Module):
-    """Rows (n, c * h * w) in C order to maps (n, c, h, w), in memory pixel by pixel.
+    """Reshapes rows (n, c * h * w) to maps (n, c, h, w), in torch's channels-last format.
 
-    That is the order in which maps are resized fastest; the layers after it keep it.
+    Maps are resized fastest in this format, and the following layers keep it.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -223,17 +217,15 @@ class Maps(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows to maps."""
         return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
 
 
 class Offset(nn.Module):
-    """A bias of shape (n_out,), for every x."""
+    """Returns a bias of shape (n_out,) for every x."""
 
     def __init__(self, n_out: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the bias."""
         return self.bias

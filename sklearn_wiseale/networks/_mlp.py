@@ -1,4 +1,4 @@
-"""Multilayer perceptrons beside a linear skip."""
+"""Multilayer perceptrons with a linear skip connection."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["MLP", "SkipMLP"]
 
 
 class MLP(Network):
-    """Multilayer perceptron beside a linear skip, for tables and for small images.
+    """Multilayer perceptron with a linear skip connection, for tables and small images.
 
-    The decoder mirrors the encoder. With the skip, training starts as principal component
-    analysis: the perceptron's last layer starts at zero.
+    The decoder mirrors the encoder. With the skip connection, the last layer of the perceptron
+    starts at zero, so that training starts from principal component analysis.
 
     Parameters
     ----------
     hidden : tuple of int, default=(256, 256)
-        Widths of the encoder's hidden layers; the decoder has them in reverse order.
+        Widths of the hidden layers of the encoder. The decoder has the reverse order.
 
     activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="gelu"
         Nonlinearity after each hidden layer.
@@ -34,7 +34,7 @@ class MLP(Network):
         Add a linear map from input to output.
 
     dropout : float in [0, 1), default=0.0
-        Share of the hidden units dropped at each training step.
+        Probability of dropping a hidden unit in a training step.
 
     Examples
     --------
@@ -72,35 +72,33 @@ class MLP(Network):
             )
         if not len(self.hidden) and not self.linear_skip:
             raise ValueError(
-                "The 'hidden' parameter of MLP must name at least one layer where "
+                "The 'hidden' parameter of MLP must have at least one layer if "
                 f"linear_skip=False. Got {self.hidden!r} instead."
             )
 
     def build(self, n_features: int, n_components: int, n_outputs: int) -> tuple[SkipMLP, SkipMLP]:
-        """Return encoder and decoder, freshly initialised."""
         self.check_parameters()
         widths = [int(width) for width in self.hidden]
         encoder = SkipMLP(n_features, widths, 2 * n_components, self)
-        decoder = SkipMLP(n_components, widths[::-1], n_outputs, self)
-        return encoder, decoder
+        return encoder, SkipMLP(n_components, widths[::-1], n_outputs, self)
 
 
 class SkipMLP(nn.Module):
-    """``Linear(x) + Linear(... activation(Linear(x)))``: rows (n, n_in) to (n, n_out).
+    """Maps x, (n, n_in), to ``Linear(x) + Linear(... activation(Linear(x)))``, (n, n_out).
 
-    What :class:`MLP` builds, for networks of one's own that need a perceptron which can start as
+    :class:`MLP` builds this module. Use it in your own networks for a perceptron that can start as
     a linear map.
 
     Parameters
     ----------
     n_in, n_out : int
-        Columns of what comes in and goes out.
+        Numbers of inputs and outputs.
 
     widths : list of int
-        Of the hidden layers.
+        Widths of the hidden layers.
 
     spec : MLP
-        Gives the activation, the dropout, and whether there is the linear skip.
+        Its ``activation``, ``dropout`` and ``linear_skip`` are used.
 
     Examples
     --------
@@ -127,7 +125,7 @@ class SkipMLP(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows (n, n_in) to (n, n_out)."""
+        """Map rows (n, n_in) to (n, n_out)."""
         parts = []
         if self.skip is not None:
             parts.append(self.skip(x))
@@ -137,7 +135,7 @@ class SkipMLP(nn.Module):
 
     @torch.no_grad()
     def start_linear(self, weight: Tensor, bias: Tensor) -> None:
-        """Become ``weight @ x + bias``, if there is a skip; else only the bias is taken over."""
+        """Set the map to ``weight @ x + bias`` if there is a linear skip, else set the bias."""
         if self.skip is not None:
             self.skip.weight.copy_(weight)
             self.skip.bias.copy_(bias)
@@ -146,13 +144,13 @@ class SkipMLP(nn.Module):
 
     @property
     def readout(self) -> tuple[Tensor, Tensor]:
-        """The affine map that ends the network: weight (n_out, m) and bias (n_out,)."""
+        """Affine map at the end of the network: weight (n_out, m) and bias (n_out,)."""
         parts = [part for part in (self.skip, self.last) if part is not None]
         bias = torch.stack([part.bias for part in parts]).sum(dim=0)
         return torch.cat([part.weight for part in parts], dim=1), bias
 
     def with_readout(self, weight: Tensor, bias: Tensor) -> SkipMLP:
-        """A copy with another affine map at its end, to any number of outputs."""
+        """Return a copy with this affine map at its end, to any number of outputs."""
         other = copy.copy(self)
         other._modules = dict(self._modules)
         for name in ("skip", "last"):

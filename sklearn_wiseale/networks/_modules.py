@@ -1,4 +1,4 @@
-"""The user's own torch modules."""
+"""A network of the user's torch modules."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ __all__ = ["Modules"]
 
 
 class Modules(Network):
-    """Encoder and decoder of your own.
+    """Your own encoder and decoder.
 
-    Each is a torch module, a class of them, or a function that returns one. An instance is copied
-    and never trained itself, so that every fit starts from its weights. A class or function is
-    called as ``encoder(n_features, n_components)`` and ``decoder(n_components, n_outputs)``.
+    Each is a torch module, a class of modules, or a function that returns one. A module is copied,
+    so that every fit starts from its weights. A class or function is called as
+    ``encoder(n_features, n_components)`` or ``decoder(n_components, n_outputs)``.
 
     Parameters
     ----------
     encoder : nn.Module or callable
-        Maps scaled rows (n, n_features) to (n, 2 * n_components): means, then log-variances.
+        Maps scaled rows, (n, n_features), to means and log-variances side by side,
+        (n, 2 * n_components).
 
     decoder : nn.Module or callable
-        Maps codes (n, n_components) to (n, n_outputs), which the likelihood reads: means with the
-        Gaussian, logits with the Bernoulli. Outputs are unbounded.
+        Maps codes, (n, n_components), to the unbounded input of the likelihood, (n, n_outputs):
+        means for the Gaussian, logits for the Bernoulli likelihood.
 
     Notes
     -----
-    Weights are converted to the estimator's ``precision``. Encoder and decoder are copied one by
-    one: what they share is not shared afterwards.
+    Weights are converted to the estimator's ``precision``. Encoder and decoder are copied
+    separately: the copies share no layers.
 
-    A module with a method ``start_linear(weight, bias)`` is told the linear map that makes the
-    start principal component analysis; without it, training starts from the weights as they are.
+    If a module has a method ``start_linear(weight, bias)``, it is called with the linear map of
+    principal component analysis. Otherwise training starts from the weights of the module.
 
-    To pickle a fitted estimator, define the classes of its modules at the top of a file that can
-    be imported.
+    To pickle a fitted estimator, define the classes of its modules at the top level of a module
+    that can be imported.
 
     Instances that are scripted, traced or parametrised (``spectral_norm``) can be fitted, but
-    training cannot go on by ``partial_fit``, ``warm_start`` or a checkpoint: torch
-    pickles them in no comparable form. Give a function that makes them.
+    training cannot continue with ``partial_fit``, ``warm_start`` or a checkpoint, because their
+    pickles cannot be compared. Use a function that creates them.
 
     Examples
     --------
@@ -82,7 +83,7 @@ class Modules(Network):
     def build(
         self, n_features: int, n_components: int, n_outputs: int
     ) -> tuple[nn.Module, nn.Module]:
-        """Return encoder and decoder: copies of instances, or what is called anew.
+        """Return encoder and decoder, as copies of instances or from callables.
 
         Raises
         ------
@@ -90,27 +91,27 @@ class Modules(Network):
             If a callable does not return a torch module.
 
         ValueError
-            If a module fails, or its output has not the shape that is needed.
+            If a module fails, or its output has another shape.
         """
         self.check_parameters()
-        encoder = _made("encoder", self.encoder, n_features, n_components)
-        decoder = _made("decoder", self.decoder, n_components, n_outputs)
-        meaning = f"means beside log-variances of {n_components} components"
+        encoder = _make("encoder", self.encoder, n_features, n_components)
+        decoder = _make("decoder", self.decoder, n_components, n_outputs)
+        meaning = f"means and log-variances of {n_components} components"
         _check_shape("encoder", encoder, n_features, 2 * n_components, meaning)
-        meaning = "what the likelihood reads"
+        meaning = "the input of the likelihood"
         _check_shape("decoder", decoder, n_components, n_outputs, meaning)
         return encoder, decoder
 
     def __getstate__(self) -> dict[str, Any]:
-        """Encoder and decoder in a form that is the same for equal weights, as hashes need it."""
+        """Return encoder and decoder in a form whose pickle, and hash, depends on values only."""
         return {name: _packed(value) for name, value in super().__getstate__().items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: _unpacked(value) for name, value in state.items()})
 
 
-def _made(name: str, part: Any, n_in: int, n_out: int) -> nn.Module:
-    """A module that is nobody else's."""
+def _make(name: str, part: Any, n_in: int, n_out: int) -> nn.Module:
+    """Return a new module."""
     if isinstance(part, nn.Module):
         return copy.deepcopy(part)
     try:
@@ -122,10 +123,10 @@ def _made(name: str, part: Any, n_in: int, n_out: int) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(
-            f"The '{name}' of Modules must be a torch.nn.Module, a class of them or a function "
-            f"that returns one. {_label(part)} returned {module!r}."
+            f"The '{name}' of Modules must be a torch.nn.Module, a class of modules or a function "
+            f"that returns a module. {_label(part)} returned {module!r}."
         )
-    # a function may return the same module at each call
+    # a function may return the same module in every call
     return module if isinstance(part, type) else copy.deepcopy(module)
 
 
@@ -135,9 +136,9 @@ def _label(part: Any) -> str:
 
 @torch.no_grad()
 def _check_shape(name: str, module: nn.Module, n_in: int, n_out: int, meaning: str) -> None:
-    """Try a module on two rows, on a copy: a forward pass may change buffers."""
+    """Apply a module to two rows; a copy of it, since a forward pass may change buffers."""
     lazy = any(nn.parameter.is_lazy(p) for p in module.parameters())
-    # lazy layers get their shape and weights here
+    # lazy layers are initialised here, in the module itself
     trial = module if lazy else copy.deepcopy(module).to(torch.get_default_dtype())
     modes = [(layer, layer.training) for layer in trial.modules()]
     device = next((p.device for p in trial.parameters()), torch.device("cpu"))
@@ -151,22 +152,16 @@ def _check_shape(name: str, module: nn.Module, n_in: int, n_out: int, meaning: s
     finally:
         for layer, mode in modes:
             layer.training = mode
-    shape = tuple(output.shape) if isinstance(output, Tensor) else None
-    if shape == (2, n_out):
-        return
-    if shape is None:
-        got = f"{type(output).__name__}, which is no tensor"
-    else:
-        got = f"({', '.join(['n', *map(str, shape[1:])])})" if shape[:1] == (2,) else f"{shape}"
-    of_two = "" if shape is None or shape[:1] == (2,) else " for n = 2"
-    raise ValueError(
-        f"The '{name}' of Modules must map (n, {n_in}) to (n, {n_out}): {meaning}. "
-        f"Got {got}{of_two}."
-    )
+    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if got != (2, n_out):
+        raise ValueError(
+            f"The '{name}' of Modules must map (n, {n_in}) to (n, {n_out}): {meaning}. "
+            f"Got {got} for n = 2."
+        )
 
 
 class _ByValue:
-    """What pickle finds under no importable name, a lambda for instance, as cloudpickle has it."""
+    """A callable that pickle cannot import by name, such as a lambda, pickled by cloudpickle."""
 
     def __init__(self, part: Any) -> None:
         self.get = joblib.wrap_non_picklable_objects(lambda: part)

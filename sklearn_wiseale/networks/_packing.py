@@ -1,8 +1,8 @@
-"""Modules whose tensors are numbers and nothing else, for pickles, hashes and skops.
+"""Modules with arrays in place of tensors, for pickles, hashes and skops.
 
-torch writes addresses of memory into the pickle of a tensor, so that a module and its copy would
-have different hashes: a fit could not go on, and its checkpoint would not be found. And what
-persists objects without pickle knows arrays of numpy, and no tensors.
+torch pickles memory addresses with a tensor, so that a module and its copy would have different
+hashes: training could not continue, and its checkpoint would not be found. Besides, skops supports
+numpy arrays and not tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 __all__ = ["pack", "unpack"]
 
-_OF_ITS_OWN = (torch.jit.ScriptModule, torch.fx.GraphModule)  # copied in their own way
+_COMPILED = (torch.jit.ScriptModule, torch.fx.GraphModule)  # have their own deepcopy
 
 
 class _Values:
@@ -29,7 +29,7 @@ class _Values:
         self.values = flat.view(torch.uint8).numpy()
 
     def tensor(self) -> Tensor:
-        """The tensor again, on the CPU."""
+        """Return the tensor, on the CPU."""
         tensor = torch.tensor(self.values).view(getattr(torch, self.dtype)).reshape(self.shape)
         if self.is_parameter:
             return nn.Parameter(tensor, requires_grad=self.requires_grad)
@@ -37,15 +37,15 @@ class _Values:
 
 
 class _Packed:
-    """A module whose weights and buffers are ``_Values``."""
+    """A module with ``_Values`` for weights and buffers."""
 
     def __init__(self, module: nn.Module) -> None:
         tensors = [*module.parameters(), *module.buffers()]
         memo = {id(t): _Values(t) for t in tensors if not nn.parameter.is_lazy(t)}
-        self.module = copy.deepcopy(module, memo)  # deepcopy takes the copy of a tensor from memo
+        self.module = copy.deepcopy(module, memo)  # deepcopy looks up tensors in memo
 
     def restored(self) -> nn.Module:
-        """The module again."""
+        """Return the module."""
         memo: dict[int, Any] = {}
         for layer in self.module.modules():
             for value in (layer._parameters | layer._buffers).values():
@@ -55,12 +55,12 @@ class _Packed:
 
 
 def pack(part: Any) -> Any:
-    """Return a module with numbers for tensors; what is none, and compiled code, as it is."""
-    if not isinstance(part, nn.Module) or any(isinstance(m, _OF_ITS_OWN) for m in part.modules()):
+    """Return a module with arrays for tensors; other objects and compiled modules unchanged."""
+    if not isinstance(part, nn.Module) or any(isinstance(m, _COMPILED) for m in part.modules()):
         return part
     return _Packed(part)
 
 
 def unpack(part: Any) -> Any:
-    """Return what ``pack`` was given, on the CPU."""
+    """Return the argument of ``pack``, on the CPU."""
     return part.restored() if isinstance(part, _Packed) else part

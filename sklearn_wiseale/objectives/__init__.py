@@ -1,4 +1,4 @@
-"""Objectives: reconstruction + divergence, where only the divergence differs."""
+"""Objectives: reconstruction + divergence. Only the divergence differs."""
 
 from ._aggregate import WiSEALE
 from ._base import Batch, Objective, Posterior
@@ -17,7 +17,7 @@ __all__ = [
     "log_mean_overlap",
 ]
 
-#: What the strings accepted by ``WiSEALETransformer(objective=...)`` stand for.
+#: Strings accepted by ``WiSEALETransformer(objective=...)``.
 OBJECTIVES: dict[str, type[Objective]] = {
     "wiseale": WiSEALE,
     "elbo": ELBO,

@@ -8,9 +8,9 @@ aggregate :math:`q = \frac1N \sum_i q_i`,
     \mathrm{KL}(q \| p) = \mathbb{E}_q \log q + C, \qquad
     C = \tfrac{K}{2} \log 2\pi + \tfrac{1}{2N} \sum_{ik} (\mu_{ik}^2 + s_{ik}),
 
-where only the first term lacks a closed form. Four estimates of it, ordered where they are bounds
-(``moment`` <= KL <= ``jensen`` <= ``renyi``); ``sliced``, a lower bound of another make, is a sum
-of divergences along lines:
+where only the first term has no closed form. It is replaced by one of the terms below, and
+``moment`` <= KL <= ``jensen`` <= ``renyi``. The lower bound ``sliced``, a sum of divergences along
+lines, is computed in ``_sliced``.
 
 =============== ======================================================================
 ``moment``      :math:`-\frac12 \log\det(2\pi e S)`, S the aggregate's covariance
@@ -41,23 +41,23 @@ __all__ = ["BOUNDS", "AggregateKL", "WiSEALE", "aggregate_kl_bound"]
 
 BOUNDS = ("jensen", "renyi", "moment", "monte_carlo", "sliced")
 
-# weight="auto": a part of the weight D / K at which codes collapse, and its upper limit
-_ALONE = 0.08, 10.0
-_BLENDED = 0.25, 1.0
-# that of "sliced", a part of D: reconstruction weighs D times a logarithm of its error
+#: Factor and limit of weight="auto", min(limit, factor * D / K): for a single bound, and for
+#: "jensen" in "blend". Codes collapse at D / K.
+_SINGLE, _BLENDED = (0.08, 10.0), (0.25, 1.0)
+#: For "sliced" it is min(limit, factor * D), because the reconstruction term grows with D.
 _SLICED = 0.04, 25.0
+#: width="auto" of all bounds but "blend".
 _AUTO_WIDTH = 4096
-#: Rows of a batch that are drawn for "jensen" in "blend", where width is "auto";
-_DRAWN = 32
-#: fewer where their pair-dimensions are more than this, many more where rows are judged.
-_DRAWN_NUMBERS, _JUDGED_NUMBERS = 2**17, 2**20
-_FEWEST_JUDGED = 4
-#: Rows that "moment" takes to float64 at a time.
+#: Largest number m of rows of "jensen" in "blend" with width="auto", and of m * n * K, in training.
+_TRAINING_ROWS, _TRAINING_NUMBERS = 32, 2**17
+#: Smallest number m of these rows, and otherwise largest number of m * n * K, in evaluation.
+_EVALUATION_ROWS, _EVALUATION_NUMBERS = 4, 2**20
+#: Rows that "moment" converts to float64 at a time.
 _BLOCK_ROWS = 2**16
 
 
 def cross_entropy(posterior: Posterior) -> Tensor:
-    """Cross-entropy C of the aggregate relative to the prior: a scalar, nats."""
+    """Cross-entropy C of the aggregate and the prior: a scalar, nats."""
     mean, log_var = posterior
     second_moment = (mean.square() + log_var.exp()).sum() / len(mean)
     return 0.5 * (mean.shape[1] * math.log(2 * math.pi) + second_moment)
@@ -66,12 +66,11 @@ def cross_entropy(posterior: Posterior) -> Tensor:
 def moment_kl(posterior: Posterior, weights: Tensor | None = None) -> Tensor:
     """KL of the Gaussian with the aggregate's mean and covariance: a scalar in float64, nats.
 
-    Weights, (n,), are of any sum; by default they are equal.
+    ``weights``, (n,), need not sum to 1; by default they are equal.
 
-    The posteriors' own variances keep the covariance S positive definite even when there are
-    fewer rows than components, where the covariance of draws would be singular. S is never
-    formed: the QR decomposition of a root of it, in float64, keeps digits that S would lose. It
-    is merged with each block of rows.
+    The variances of the posteriors make the covariance S positive definite, even with fewer rows
+    than components. S is not formed: a root of it is updated with each block of rows by a QR
+    decomposition in float64, which is more accurate.
     """
     if weights is None:
         weights = posterior.mean.new_ones(len(posterior.mean))
@@ -89,14 +88,14 @@ def moment_kl(posterior: Posterior, weights: Tensor | None = None) -> Tensor:
 
 
 def _double(part: Tensor) -> Tensor:
-    """In float64; on the CPU in place of MPS, which has no float64."""
+    """Convert to float64, on the CPU if the device is MPS, which has no float64."""
     return (part.cpu() if part.device.type == "mps" else part).double()
 
 
 def aggregate_kl_bound(
     posterior: Posterior, bound: str, z: Tensor | None = None, basis: Tensor | None = None
 ) -> Tensor:
-    """Bound or estimate of KL(q || p) for the aggregate of the given posteriors.
+    """Bound on or estimate of KL(q || p) for the aggregate q of n posteriors.
 
     Parameters
     ----------
@@ -105,15 +104,15 @@ def aggregate_kl_bound(
     bound : {"jensen", "renyi", "moment", "monte_carlo", "sliced"}
 
     z : Tensor of shape (n, K), default=None
-        One draw from each posterior; needed by "monte_carlo" and "sliced".
+        One draw from each posterior, for "monte_carlo" and "sliced".
 
     basis : Tensor of shape (K, K), default=None
-        The lines of "sliced", orthonormal columns.
+        Orthonormal columns, the lines of "sliced".
 
     Returns
     -------
     Tensor, scalar
-        In nats.
+        Nats.
     """
     if bound == "moment":
         return moment_kl(posterior).to(posterior.mean)
@@ -121,41 +120,44 @@ def aggregate_kl_bound(
         assert z is not None
         assert basis is not None
         return sliced_kl(z, basis)
-    mean, log_var = posterior
     if bound == "monte_carlo":
         assert z is not None
-        points = torch.full_like(z, -math.inf)  # log-variance of a point
-        negative_entropy = log_mean_overlap(z, points, mean, log_var).mean()
-    elif bound == "jensen":
-        negative_entropy = log_mean_overlap(mean, log_var).mean()
+        log_means = log_mean_overlap(z, _log_var_of_points(z), *posterior)
     else:
-        rows = log_mean_overlap(mean, log_var)
-        negative_entropy = torch.logsumexp(rows, dim=0) - math.log(len(rows))
-    return negative_entropy + cross_entropy(posterior)
+        log_means = log_mean_overlap(*posterior)
+    return _negative_entropy(log_means, bound) + cross_entropy(posterior)
+
+
+def _negative_entropy(log_means: Tensor, bound: str) -> Tensor:
+    """Estimate of E_q log q from the log mean overlap or density of each row: a scalar."""
+    if bound == "renyi":
+        return torch.logsumexp(log_means, dim=0) - math.log(len(log_means))
+    return log_means.mean()
+
+
+def _log_var_of_points(z: Tensor) -> Tensor:
+    return torch.full_like(z, -math.inf)
 
 
 class AggregateKL(nn.Module):
-    r"""``weight`` times bounds on KL(aggregate posterior || prior), each with its share.
+    r"""``weight`` times a weighted sum of bounds on KL(aggregate posterior || prior).
 
-    At most one of them is over pairs of posteriors.
+    At most one of the bounds is over pairs of posteriors.
 
-    Where ``width`` is None, the aggregate is that of the batch of n rows alone, and "jensen" is a
-    mean over m of them, drawn at random, of sums over all n: unbiased for "jensen" of the batch,
-    and so is its gradient. In training these are the first m = max(1, min(n, 32, 2**17 // (n K)))
-    rows of the batch, whose order is random; in evaluation batch.generator draws many more. The
-    batch's "jensen" is an upper bound in expectation, and leaves up to log n nats uncharged.
+    If ``width`` is None, the aggregate is that of the batch of n rows, and "jensen" is a mean over
+    m of them (see Notes of :class:`WiSEALE`). The order of the batch is random in training, where
+    the first m rows are taken; in evaluation more rows are drawn with batch.generator.
 
-    With a width, the aggregate in training is that of a batch of n rows and of ``width`` - n
-    posteriors of earlier batches, held in a bank. A row counts for 1/N in its own sum, N being
-    the size of the data set, and the others share the rest: so the sum is that over all N rows in
-    expectation, and exactly where they are all there.
+    With a width, the aggregate in training has the batch of n rows and up to ``width`` - n
+    posteriors of earlier batches, which are stored in a bank. A row has the weight 1/N in its own
+    sum, where N is the size of the data set, and the other rows share the rest. The expected sum
+    is that over all N rows, and the sum is exact if all rows are present.
 
-    Posteriors in the bank are constants. The terms of their own rows, which have the batch among
-    their columns, enter the gradient with the normaliser of their last visit: without them a
-    posterior would feel what it does to its own row and not what it does to others. With a bank
-    of all rows the gradient is that of the full sum. With fewer, the rows at hand are not taken
-    to stand for the others in this second role: the few terms that overlap would be scaled up
-    by N over the width, and their noise with them.
+    Posteriors in the bank are constants, but their sums depend on the batch. The gradient of these
+    sums by the batch is included, with the normalisers of their last visit, because a posterior
+    must take its effect on the sums of other rows into account. With a bank of all rows the
+    gradient is that of the full sum. A smaller bank is not scaled up to N rows here: the few
+    overlapping pairs would be multiplied by N over the width, and so would their noise.
     """
 
     def __init__(self, shares: dict[str, float], weight: float, width: int | None) -> None:
@@ -166,17 +168,17 @@ class AggregateKL(nn.Module):
         self.bank: PosteriorBank | None = None
 
     def reset(self) -> None:
-        """Forget the posteriors of earlier batches: another fit begins."""
+        """Remove the posteriors of earlier batches, at the start of a fit."""
         self.bank = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the bank, which fills again."""
+        """Return the state without the bank, which is filled again."""
         return {**self.__dict__, "_modules": {**self._modules, "bank": None}}
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Make room for the bank of a training state before it is filled from it."""
+        """Create the bank of a training state before its tensors are copied."""
         lines = state_dict.get(f"{prefix}bank.lines")
         if lines is not None and not len(lines):
             raise ValueError("it has a bank without lines")
@@ -184,10 +186,8 @@ class AggregateKL(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
-        """Divergence of the aggregate: a scalar, nats."""
-        basis = None
-        if "sliced" in self.shares:
-            basis = random_basis(z, batch.generator)
+        """Return the divergence of the aggregate, a scalar, nats."""
+        basis = random_basis(z, batch.generator) if "sliced" in self.shares else None
         if self.width is None:
             return self._drawn_kl(posterior, z, batch, basis)
         if not batch.training or batch.rows is None or self.width <= len(z):
@@ -202,26 +202,27 @@ class AggregateKL(nn.Module):
         known = _Known.of(lines, held)
         divergence, log_norm = z.new_zeros(()), torch.zeros_like(z[:, 0])
         for bound, share in self.shares.items():
-            value, rows = _wide_kl(posterior, z, bound, known, batch.n_samples, basis)
+            value, log_sums = _wide_kl(posterior, z, bound, known, batch.n_samples, basis)
             divergence = divergence + share * value
-            log_norm = log_norm + rows
+            log_norm = log_norm + log_sums
         bank.remember(batch.rows, torch.cat([*posterior, z, log_norm[:, None]], dim=1))
         return self.weight * divergence
 
     def _drawn_kl(
         self, posterior: Posterior, z: Tensor, batch: Batch, basis: Tensor | None
     ) -> Tensor:
-        """Divergence of the aggregate of the batch, "jensen" over some of its rows."""
+        """Return the divergence of the batch's aggregate, with "jensen" over some rows."""
         mean, log_var = (part.detach() for part in posterior)
         n, k = mean.shape
         value = z.new_zeros(())
         by_mean = by_log_var = by_z = None
         if "jensen" in self.shares:
             share = self.weight * self.shares["jensen"]
-            rows: slice | Tensor = slice(0, max(1, min(n, _DRAWN, _DRAWN_NUMBERS // (n * k))))
-            if not batch.training:  # which come in an order of their own
+            m = max(1, min(n, _TRAINING_ROWS, _TRAINING_NUMBERS // (n * k)))
+            rows: slice | Tensor = slice(0, m)
+            if not batch.training:  # the order of the rows is not random
                 order = torch.randperm(n, generator=batch.generator, device=mean.device)
-                rows = order[: max(_FEWEST_JUDGED, _JUDGED_NUMBERS // (n * k))]
+                rows = order[: max(_EVALUATION_ROWS, _EVALUATION_NUMBERS // (n * k))]
             overlap, by_mean, by_log_var = drawn_overlap_and_gradient(mean, log_var, rows)
             value = share * (overlap + cross_entropy(Posterior(mean, log_var)))
             by_mean = by_mean.add(mean, alpha=1 / n).mul_(share)
@@ -239,7 +240,7 @@ class AggregateKL(nn.Module):
     def _bank_for(
         self, posterior: Posterior, z: Tensor, n_samples: int, width: int
     ) -> PosteriorBank:
-        """The bank, made anew where data, codes or device ask for another."""
+        """Return the bank, a new one if it does not fit the data, the codes or the device."""
         all_rows = n_samples <= width
         capacity = n_samples if all_rows else width - len(z)
         bank = self.bank
@@ -256,46 +257,41 @@ class AggregateKL(nn.Module):
 
 
 class _Known(NamedTuple):
-    """Posteriors that a bank holds."""
+    """Posteriors in the bank."""
 
     mean: Tensor  # (a, K)
     log_var: Tensor  # (a, K)
-    z: Tensor  # (a, K), a draw of each
-    log_norm: Tensor  # (a, 1), each one's own row when it was last computed
-    held: Tensor  # (a,), 1 or 0
+    z: Tensor  # (a, K), one draw of each
+    log_norm: Tensor  # (a, 1), log sum of the row when it was last in a batch
+    held: Tensor  # (a,), 1, or 0 if the place is empty
 
     @classmethod
     def of(cls, lines: Tensor, held: Tensor) -> _Known:
-        """From the bank's lines: mean, log-variance, draw and normaliser side by side."""
+        """Split the lines of the bank, (a, 3 K + 1)."""
         k = lines.shape[1] // 3
-        return cls(
-            lines[:, :k], lines[:, k : 2 * k], lines[:, 2 * k : 3 * k], lines[:, 3 * k :], held
-        )
+        mean, log_var, z, log_norm = lines.split([k, k, k, 1], dim=1)
+        return cls(mean, log_var, z, log_norm, held)
 
 
 class _Weights(NamedTuple):
-    """What columns count for in the sum of a row."""
+    """Weights of the columns in the sums."""
 
-    log_self: float  # the row itself, 1 / N
-    log_others: Tensor  # scalar; each other row of the batch
-    log_known: Tensor  # (a,), each posterior of the bank
-    present: Tensor  # scalar, the part of all N rows that is at hand
-    log_column_weights: Tensor  # (a,), of a row in the sums of the bank's posteriors, over these
+    log_self: float  # of a row in its own sum, 1 / N
+    log_others: Tensor  # scalar, of each other row of the batch
+    log_known: Tensor  # (a,), of each posterior of the bank
+    present: Tensor  # scalar, share of all N rows in the batch and the bank
+    log_column_weights: Tensor  # (a,), of a row of the batch in the sums of the bank, normalised
 
     @classmethod
     def of(cls, n: int, known: _Known, n_samples: int) -> _Weights:
-        """For a batch of n rows of a data set of n_samples, and a bank."""
-        n_columns = n + known.held.sum()  # a tensor: nothing waits for the device
+        """Return the weights for n rows of a batch, a bank, and n_samples rows in all."""
+        n_columns = n + known.held.sum()  # a tensor, so that the host does not wait for the device
         others = torch.log((1 - 1 / n_samples) / (n_columns - 1).clamp(min=1))
-        log_known = others + known.held.log()  # -inf where nothing is held
+        log_known = others + known.held.log()  # -inf for empty places
         present = n_columns / n_samples
         alone = n + len(known.mean) == 1
         shares = log_known + present.log() - known.log_norm[:, 0]
         return cls(0.0 if alone else -math.log(n_samples), others, log_known, present, shares)
-
-    def within(self, n: int) -> Tensor:
-        """Log-weights of the batch in its own sums: (n, n)."""
-        return self.log_others.repeat(n, n).fill_diagonal_(self.log_self)
 
 
 def _wide_kl(
@@ -306,23 +302,14 @@ def _wide_kl(
     n_samples: int,
     basis: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Divergence of the aggregate of a batch and a bank; log sums of the rows over pairs, (n,)."""
+    """Divergence of the aggregate of a batch and a bank, and the log sums over pairs, (n,)."""
     if bound == "moment":
         return _wide_moment_kl(posterior, known), torch.zeros_like(z[:, 0])
     if bound == "sliced":
         assert basis is not None
         return sliced_kl(z, basis, known.z, known.held), torch.zeros_like(z[:, 0])
-    weights = _Weights.of(len(z), known, n_samples)
-    if bound == "jensen":
-        rows = _wide_overlap(posterior, known, weights)
-        negative_entropy = rows.mean()
-    elif bound == "renyi":
-        rows = _wide_symmetric_overlap(posterior, known, weights)
-        negative_entropy = torch.logsumexp(rows, dim=0) - math.log(len(rows))
-    else:
-        rows = _wide_density(z, posterior, known, weights)
-        negative_entropy = rows.mean()
-    return negative_entropy + cross_entropy(posterior), rows
+    log_sums = _wide_log_sums(posterior, z, bound, known, _Weights.of(len(z), known, n_samples))
+    return _negative_entropy(log_sums, bound) + cross_entropy(posterior), log_sums
 
 
 def _wide_moment_kl(posterior: Posterior, known: _Known) -> Tensor:
@@ -332,58 +319,37 @@ def _wide_moment_kl(posterior: Posterior, known: _Known) -> Tensor:
     weights = torch.cat([rows, known.held])
     both = (torch.cat([a, b]) for a, b in zip(posterior, known[:2], strict=True))
     kl = moment_kl(Posterior(*both), weights).to(rows)
-    # a row has the n-th part of a batch in its gradient, as in other terms of the objective
+    # scale the gradient to that of a mean over the batch, as in other terms of the objective
     return kl.detach() + n_columns / len(rows) * (kl - kl.detach())
 
 
-def _wide_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
-    """Log sums of overlaps: (n,); with the gradient of the sums of the bank's rows as well."""
-    rows = log_mean_overlap(*posterior, log_weights=weights.within(len(posterior.mean)))
-    if len(known.mean) == 0:
-        return rows
-    return compute_log_mean_overlap(
-        *posterior,
-        known.mean,
-        known.log_var,
-        weights.log_known,
-        start=rows,
-        log_column_weights=weights.log_column_weights,
-    )
+def _wide_log_sums(
+    posterior: Posterior, z: Tensor, bound: str, known: _Known, weights: _Weights
+) -> Tensor:
+    """Log sums of overlaps, or of densities at z, of each row of a batch: (n,).
 
-
-def _wide_symmetric_overlap(posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
-    """Log sums of overlaps: (n,); with a gradient for a sum that is symmetric in all pairs.
-
-    A pair with the bank counts in it in both its roles.
+    Their gradient includes that of the log sums of the bank's rows.
     """
-    rows = log_mean_overlap(*posterior, log_weights=weights.within(len(posterior.mean)))
+    n = len(z)
+    within = weights.log_others.repeat(n, n).fill_diagonal_(weights.log_self)
+    if bound == "monte_carlo":
+        draws = z, _log_var_of_points(z)
+        log_sums = log_mean_overlap(*draws, *posterior, within)
+    else:
+        log_sums = log_mean_overlap(*posterior, log_weights=within)
     if len(known.mean) == 0:
-        return rows
-    mean, log_var = (part + weights.present * (part - part.detach()) for part in posterior)
-    return compute_log_mean_overlap(
-        mean, log_var, known.mean, known.log_var, weights.log_known, start=rows
-    )
-
-
-def _wide_density(z: Tensor, posterior: Posterior, known: _Known, weights: _Weights) -> Tensor:
-    """Log densities of the aggregate at the draws z: (n,)."""
-    points, known_points = (torch.full_like(t, -math.inf) for t in (z, known.z))
-    rows = log_mean_overlap(z, points, *posterior, weights.within(len(z)))
-    if len(known.mean) == 0:
-        return rows
-    rows = compute_log_mean_overlap(
-        z, points, known.mean, known.log_var, weights.log_known, start=rows
-    )
-    nothing = torch.full_like(weights.log_known, -math.inf)
-    return rows + compute_log_mean_overlap(
-        posterior.mean,
-        posterior.log_var,
-        known.z,
-        known_points,
-        nothing,
-        start=torch.zeros_like(rows),
-        log_column_weights=weights.log_column_weights,
-    )  # 0, but for its gradient
+        return log_sums
+    columns, by_column = (known.mean, known.log_var, weights.log_known), weights.log_column_weights
+    if bound == "jensen":
+        return compute_log_mean_overlap(*posterior, *columns, log_sums, by_column)
+    if bound == "renyi":  # the double sum is symmetric: a pair with the bank is in it twice
+        mean, log_var = (part + weights.present * (part - part.detach()) for part in posterior)
+        return compute_log_mean_overlap(mean, log_var, *columns, log_sums)
+    log_sums = compute_log_mean_overlap(*draws, *columns, log_sums)
+    nothing, zero = torch.full_like(weights.log_known, -math.inf), torch.zeros_like(log_sums)
+    known_draws = known.z, _log_var_of_points(known.z), nothing
+    # the second term is zero and has the gradient of the densities at the bank's draws
+    return log_sums + compute_log_mean_overlap(*posterior, *known_draws, zero, by_column)
 
 
 class WiSEALE(Objective):
@@ -394,63 +360,62 @@ class WiSEALE(Objective):
         \mathcal{L} = \frac1N \sum_i \mathbb{E}_{q_i} \log p(x_i | z)
                       - \text{weight} \cdot \mathrm{KL}\Big(\frac1N \sum_i q_i \,\Big\|\, p\Big)
 
-    Where the ELBO asks every single posterior to look like the prior, this asks it of their
-    mixture: a sample's posterior may be narrow and lie anywhere as long as the bulk of the
-    codes fills the prior.
+    The ELBO compares every single posterior with the prior. WiSE-ALE compares their mixture: the
+    posterior of a sample may be narrow and lie anywhere, if all posteriors together fill the prior.
 
     Parameters
     ----------
     bound : {"blend", "jensen", "renyi", "moment", "monte_carlo", "sliced"}, default="blend"
         How KL(q || p) is computed. "jensen" and the looser "renyi" are upper bounds; "moment"
-        (the KL of the Gaussian with the same mean and covariance) and "sliced" (of draws,
-        projected on the lines of a random basis) are lower bounds, and "monte_carlo" is an
-        estimate from one draw of each posterior. "blend" lies between two of the bounds:
-        ``(1 - sliced_share)`` parts of "jensen", ``sliced_share`` of "sliced".
+        (the KL of the Gaussian with the same mean and covariance) and "sliced" (from draws that
+        are projected on the lines of a random basis) are lower bounds. "monte_carlo" is an
+        estimate from one draw of each posterior. "blend" is
+        ``(1 - sliced_share) * jensen + sliced_share * sliced``.
 
     weight : float or "auto", default="auto"
-        Multiplies the divergence; 0 leaves an autoencoder with noise on its codes. "auto" is a
-        rule in n_features and n_components, see Notes.
+        Factor of the divergence; 0 gives an autoencoder with noisy codes. "auto" depends on
+        n_features and n_components, see Notes.
 
     width : int or "auto", default="auto"
-        Posteriors in the aggregate in training, those of the batch included; the others come
-        from earlier batches. At most all rows. 1, as any number up to the batch size, leaves
-        the batch alone. "auto" is the batch alone for "blend", which then takes "jensen" over some
-        of its rows, see Notes; it is 4096 for the others.
+        Number of posteriors in the aggregate in training: the batch, and posteriors of earlier
+        batches. At most all rows. Numbers up to the batch size use the batch alone. "auto" is
+        4096, but for "blend" it is the batch, with "jensen" over some of its rows, see Notes.
 
     sliced_share : float in [0, 1] or "auto", default="auto"
-        Part of "sliced" in "blend", see Notes for "auto"; other bounds ignore it.
+        Share of "sliced" in "blend"; other bounds ignore it. For "auto" see Notes.
 
     See Also
     --------
-    ELBO : Charges for every sample's own posterior.
+    ELBO : Compares the posterior of every sample with the prior.
 
     Notes
     -----
-    Where components are many, posteriors do not overlap, and "jensen" has the ELBO's gradient: it
-    keeps posteriors from becoming needles, and hardly sees how they lie among each other.
-    "sliced" sees just that, and leaves their width alone. Hence "blend".
+    With many components, posteriors do not overlap, and "jensen" has the gradient of the ELBO: it
+    keeps posteriors from becoming points, but hardly depends on how they lie relative to each
+    other. "sliced" depends on that, and not on the width of single posteriors. "blend" uses both.
 
-    With ``width="auto"``, "blend" takes the batch of M rows as the aggregate, and "jensen" over 32
-    rows of it drawn at random, each against all M. That is unbiased for "jensen" of the batch, and
-    so is its gradient. Where M * K is large there are fewer: max(1, min(M, 32, 2**17 // (M * K))).
-    The batch's bound is an upper bound in expectation, and at most log M nats of what codes tell
-    about their rows go uncharged. A number for ``width`` brings the wider aggregate back.
+    With ``width="auto"``, the aggregate of "blend" is that of the batch of M rows, and "jensen" is
+    a mean over m = max(1, min(M, 32, 2**17 // (M * K))) of them, drawn at random, each against all
+    M. It is an unbiased estimate of "jensen" of the batch, whose expectation is an upper bound on
+    KL(q || p), and so is its gradient. Up to log M nats of the mutual information of rows and
+    codes, which the ELBO penalises, are free. An integer ``width`` gives a wider aggregate.
 
-    With a Gaussian likelihood whose noise is learned, D features, K components and non-overlapping
-    posteriors, a linear model at its optimum has posterior variances such that each component
-    adds weight * noise variance to the residual R that K components leave, so that
+    Consider a linear model at its optimum with a Gaussian likelihood whose noise is learned, D
+    features, K components and posteriors that do not overlap. If K components leave the residual
+    R, its posterior variances are such that each component adds weight * noise variance, so that
 
     .. math::
 
         \text{noise variance} = R / (D - \text{weight} \cdot K).
 
-    A weight above D / K makes the codes collapse. Bounds other than "sliced", which asks for
-    spread, use part of that budget. With ``weight="auto"`` the weight is
+    A weight above D / K makes the codes collapse. This does not apply to "sliced", which spreads
+    the codes. ``weight="auto"`` is
 
     - ``min(1, 0.25 * D / K)`` of "jensen" plus ``min(25, 0.04 * D)`` of "sliced" for "blend".
-      ``sliced_share="auto"`` divides smaller weights in the same proportion; of a larger one all
-      that is beyond goes to "sliced";
-    - ``min(25, 0.04 * D)`` for "sliced" alone, ``min(10, 0.08 * D / K)`` for the others.
+      ``sliced_share="auto"`` divides smaller weights in the same proportion; of larger weights,
+      the excess goes to "sliced";
+    - ``min(25, 0.04 * D)`` for "sliced";
+    - ``min(10, 0.08 * D / K)`` for the other bounds.
 
     References
     ----------
@@ -488,12 +453,11 @@ class WiSEALE(Objective):
         self.sliced_share = sliced_share
 
     def build(self, n_features: int, n_components: int) -> AggregateKL:
-        """Return the divergence as a torch module."""
         self.check_parameters()
         ratio = n_features / n_components
-        alone, blended = (min(limit, part * ratio) for part, limit in (_ALONE, _BLENDED))
+        single, blended = (min(limit, part * ratio) for part, limit in (_SINGLE, _BLENDED))
         sliced = min(_SLICED[1], _SLICED[0] * n_features)
-        auto_weight = {"blend": blended + sliced, "sliced": sliced}.get(self.bound, alone)
+        auto_weight = {"blend": blended + sliced, "sliced": sliced}.get(self.bound, single)
         weight = auto_weight if self.weight == "auto" else float(self.weight)
         shares = {self.bound: 1.0}
         if self.bound == "blend":

@@ -1,4 +1,4 @@
-"""Posteriors of earlier batches, kept so that the aggregate is wider than a batch."""
+"""Posteriors of earlier batches, which make the aggregate wider than a batch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ __all__ = ["PosteriorBank"]
 
 
 class PosteriorBank(nn.Module):
-    """What was last known of the rows seen last: numbers without gradient, one line a row.
-
-    A row is held once at most.
+    """Stores one line of numbers, without gradient, for each of the last rows seen.
 
     Parameters
     ----------
     capacity : int
-        Lines held at most.
+        Largest number of lines.
 
     own_places : bool
-        Whether each row has a place of its own, rows being numbered below the capacity; else
-        places are taken in turn, and the oldest line gives way.
+        Whether row i is always stored at place i; rows are then numbered below the capacity.
+        Otherwise new rows replace the oldest ones.
 
     like : Tensor of shape (n, n_columns)
-        Lines from which the bank takes their length, dtype and device.
+        Lines whose length, dtype and device the bank takes over.
     """
 
-    rows: Tensor  # (capacity,), the row that a place holds, or -1
+    rows: Tensor  # (capacity,), number of the row at each place, or -1
     lines: Tensor  # (capacity, n_columns)
 
     def __init__(self, capacity: int, own_places: bool, like: Tensor) -> None:
@@ -40,7 +38,7 @@ class PosteriorBank(nn.Module):
         self.n_remembered = 0
 
     def forget(self, rows: Tensor) -> None:
-        """Give up what is held of these rows."""
+        """Remove these rows."""
         if self.own_places:
             self.rows.index_fill_(0, rows, -1)
             return
@@ -49,7 +47,7 @@ class PosteriorBank(nn.Module):
         self.rows.masked_fill_(ordered[nearest] == self.rows, -1)
 
     def remember(self, rows: Tensor, lines: Tensor) -> None:
-        """Hold one line for each of these rows, of which nothing may be held yet."""
+        """Store one line for each of these rows, none of which may be in the bank."""
         rows, lines = rows[-self.capacity :], lines[-self.capacity :]
         places = rows
         if not self.own_places:
@@ -60,9 +58,10 @@ class PosteriorBank(nn.Module):
         self.n_remembered += len(rows)
 
     def held(self) -> tuple[Tensor, Tensor]:
-        """Lines, and for each 1 if it is held and 0 if it is not.
+        """Return lines, (a, n_columns), and for each 1 if its place is taken, 0 if it is empty.
 
-        On a CPU only those that are held; elsewhere the selection would wait for the device.
+        On a CPU, lines of empty places are left out. On other devices this would make the host
+        wait.
         """
         held = self.rows >= 0
         if not is_sync_free(held):
@@ -72,11 +71,11 @@ class PosteriorBank(nn.Module):
         return lines, lines.new_ones(len(lines))
 
     def get_extra_state(self) -> Tensor:
-        """What is no buffer: whether rows have places of their own, and how many came."""
+        """Return the state that is in no buffer: ``own_places`` and ``n_remembered``."""
         return torch.tensor([int(self.own_places), self.n_remembered], device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over what ``get_extra_state`` gave."""
+        """Set the state that ``get_extra_state`` returned."""
         own_places, n_remembered = map(int, state.tolist())
         if not 0 <= n_remembered < 2**53:
             raise ValueError(f"it has a bank of {n_remembered} rows")

@@ -1,7 +1,7 @@
 """The contract between a divergence and the training loop.
 
-Every objective is *reconstruction + divergence*. The reconstruction is written once, in the
-net; an objective only says which divergence is added. A new one is a class with a ``build``.
+Every objective is *reconstruction + divergence*. The net computes the reconstruction term; an
+objective only builds the divergence.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ NON_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 
 
 class Posterior(NamedTuple):
-    """Diagonal Gaussian posteriors q(z|x_i), one a row.
+    """Diagonal Gaussian posteriors q(z|x_i), one per row.
 
-    ``torch.distributions.Normal`` draws from the global generator only, which an estimator
-    must leave alone; hence this pair, with the noise handed in.
+    ``torch.distributions.Normal`` draws from torch's global generator, which an estimator must
+    not use. Here the noise is an argument.
 
     Examples
     --------
@@ -38,12 +38,12 @@ class Posterior(NamedTuple):
     log_var: Tensor  # (n, n_components)
 
     def rsample(self, noise: Tensor) -> Tensor:
-        """Reparameterised draw, ``mean + std * noise``, of shape (n, n_components)."""
+        """Reparameterised draw ``mean + std * noise``, (n, n_components)."""
         return torch.addcmul(self.mean, torch.exp(0.5 * self.log_var), noise)
 
 
 class Batch(NamedTuple):
-    """What a divergence may know of the batch besides its posteriors.
+    """Properties of a batch that a divergence may use in addition to the posteriors.
 
     Examples
     --------
@@ -56,18 +56,18 @@ class Batch(NamedTuple):
     tensor(2.)
     """
 
-    rows: Tensor | None  # (n,), the rows' numbers among all rows of the training set
+    rows: Tensor | None  # (n,), numbers of the rows in the training set
     n_samples: int  # N, the size of the data set
     training: bool
     generator: torch.Generator | None = None
 
 
 class Objective(Part):
-    """Base of all objectives: a specification of the divergence added to reconstruction.
+    """Base class of objectives: a specification of the divergence.
 
     Examples
     --------
-    A regularised autoencoder, whose codes pay for their squared length:
+    A regularised autoencoder with a penalty on the squared length of the codes:
 
     >>> from torch import nn
     >>> from sklearn_wiseale import WiSEALETransformer
@@ -91,24 +91,25 @@ class Objective(Part):
     _parameter_constraints: dict[str, list[Any]] = {"weight": NON_NEGATIVE}
 
     def build(self, n_features: int, n_components: int) -> nn.Module:
-        """Return the divergence that the net minimises beside the reconstruction term.
+        """Return the divergence as a torch module.
 
         Parameters
         ----------
         n_features, n_components : int
-            Columns of the data and of the codes; a default may depend on them.
+            Columns of the data and of the codes. Defaults may depend on them.
 
         Returns
         -------
         divergence : torch.nn.Module
-            ``divergence(posterior, z, batch)`` is a scalar in nats per sample, its weight
-            included; ``posterior`` is a :class:`Posterior` of n rows, ``z`` (n, K) its draw.
-            One that remembers rows has a method ``reset()``, called when a fit begins.
+            ``divergence(posterior, z, batch)`` is a scalar in nats per sample, including the
+            weight. ``posterior`` is a :class:`Posterior` of n rows, and ``z``, (n, K), has one
+            draw from each. A module that stores rows has a method ``reset()``, which is called
+            at the start of a fit.
         """
         raise NotImplementedError
 
 
 def standard_normal_kl(posterior: Posterior) -> Tensor:
-    """KL(q_i || N(0, I)) of each row, in nats, shape (n,): Kingma and Welling 2014, appendix B."""
+    """KL(q_i || N(0, I)) of each row, (n,), nats: Kingma and Welling 2014, appendix B."""
     mean, log_var = posterior
     return 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The objectives that WiSE-ALE is compared with: the same reconstruction, another divergence."""
+"""Objectives with which WiSE-ALE is compared."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _KERNEL_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of inverse multiquadratic kernels, (n, m), for a prior N(0, I).
+    """Sum of inverse multiquadratic kernels C / (C + ||a - b||^2), (n, m).
 
-    Tolstikhin et al. 2018, section 4: C / (C + ||a - b||^2) with C = 2 K, at several scales.
+    C is 2 K, for a prior N(0, I), times several scales: Tolstikhin et al. 2018, section 4.
     """
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     base = 2.0 * a.shape[1]
@@ -32,8 +32,8 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def squared_mmd(z: Tensor, prior_sample: Tensor) -> Tensor:
     """Unbiased estimate of the squared maximum mean discrepancy of two samples.
 
-    Gretton et al. 2012, equation 3. A sample of one row has no pairs within itself; that term,
-    a constant for the other sample's gradient, then takes its only value, the kernel at zero.
+    Gretton et al. 2012, equation 3. A sample of one row has no pairs; their mean is then replaced
+    by the kernel at zero, a constant.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class KLAndMMD(nn.Module):
         self.mmd_weight = mmd_weight
 
     def forward(self, posterior: Posterior, z: Tensor, batch: Batch) -> Tensor:
-        """Divergence of the batch: a scalar."""
+        """Return the divergence of the batch, a scalar."""
         values = []
         if self.kl_weight:
             values.append(self.kl_weight * standard_normal_kl(posterior).mean())
@@ -75,14 +75,14 @@ class KLAndMMD(nn.Module):
 
 
 class ELBO(Objective):
-    r"""Evidence lower bound of the variational autoencoder, or of the beta-VAE.
+    r"""Evidence lower bound of the variational autoencoder and the beta-VAE.
 
     Reconstruction + weight * mean :math:`\mathrm{KL}(q_i \| p)`.
 
     Parameters
     ----------
     weight : float, default=1.0
-        The beta of the beta-VAE; 1 gives a lower bound on the log-likelihood.
+        The beta of the beta-VAE. With 1, the objective is a lower bound on the log-likelihood.
 
     References
     ----------
@@ -100,7 +100,6 @@ class ELBO(Objective):
         self.weight = weight
 
     def build(self, n_features: int, n_components: int) -> KLAndMMD:
-        """Return the divergence as a torch module."""
         self.check_parameters()
         return KLAndMMD(float(self.weight), 0.0)
 
@@ -114,11 +113,11 @@ class InfoVAE(Objective):
     Parameters
     ----------
     alpha : float in [0, 1], default=0.5
-        Share of the mutual information between sample and code that is not charged for.
+        Share of the mutual information between row and code that has no penalty.
 
     weight : float, default=10.0
-        The lambda of the paper; must be at least ``1 - alpha``. With ``alpha=0, weight=1`` the
-        objective is the ELBO, with ``alpha=1`` it is WAE-MMD of that weight.
+        The lambda of the paper, at least ``1 - alpha``. ``alpha=0, weight=1`` is the ELBO,
+        ``alpha=1`` is WAE-MMD with the same weight.
 
     References
     ----------
@@ -141,7 +140,6 @@ class InfoVAE(Objective):
         self.weight = weight
 
     def build(self, n_features: int, n_components: int) -> KLAndMMD:
-        """Return the divergence as a torch module."""
         self.check_parameters()
         if self.alpha + self.weight < 1:
             raise ValueError(
@@ -154,12 +152,12 @@ class InfoVAE(Objective):
 class WassersteinMMD(Objective):
     r"""Wasserstein autoencoder with the MMD penalty (WAE-MMD).
 
-    Reconstruction + weight * squared MMD(aggregate, prior), inverse multiquadratic kernels.
+    Reconstruction + weight * squared MMD(aggregate, prior), with inverse multiquadratic kernels.
 
     Parameters
     ----------
     weight : float, default=10.0
-        Multiplies the squared MMD.
+        Factor of the squared MMD.
 
     References
     ----------
@@ -177,6 +175,5 @@ class WassersteinMMD(Objective):
         self.weight = weight
 
     def build(self, n_features: int, n_components: int) -> KLAndMMD:
-        """Return the divergence as a torch module."""
         self.check_parameters()
         return KLAndMMD(0.0, float(self.weight))

@@ -1,13 +1,13 @@
-r"""Overlaps of some rows of a batch with all of it: the aggregate's entropy at a low price.
+r"""Log mean overlaps of some rows of a batch with the whole batch.
 
-The mean over all n rows in "jensen" is replaced by the mean over m rows drawn at random,
+"jensen" has a mean over all n rows i. Here it is a mean over m rows drawn at random,
 
 .. math::
 
     \frac1m \sum_{i \in D} \log \frac1n \sum_{j=1}^{n} O_{ij}, \qquad D \subset \{1, \dots, n\},
 
-whose expectation over the draws is the mean over all rows, and likewise its gradient, in which
-each posterior of the batch takes part as a column j and those drawn also as rows i.
+which costs less and has the same expectation; so does its gradient. In the gradient, all
+posteriors appear as columns j, and those drawn also as rows i.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ __all__ = ["drawn_overlap_and_gradient"]
 def drawn_overlap_and_gradient(
     mean: Tensor, log_var: Tensor, rows: Tensor | slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Mean over some rows of the log of the mean overlap with all rows.
+    """Mean over some rows of the log mean overlap with all rows.
 
     Parameters
     ----------
     mean, log_var : Tensor of shape (n, K)
 
     rows : Tensor of int or slice
-        The m rows that are drawn.
+        The m rows.
 
     Returns
     -------
     value : Tensor, scalar
-        In nats.
+        Nats.
+
     by_mean, by_log_var : Tensor of shape (n, K)
         Its derivatives.
     """
@@ -47,7 +48,7 @@ def drawn_overlap_and_gradient(
     slope = (mean_t[:, rows, None] - mean_t[:, None]).div_(total)
     squares = slope.square()
     log_overlap = torch.addcmul(total.log(), squares, total).sum(dim=0).mul_(-0.5)  # (m, n)
-    # shares that float32 cannot hold as normal numbers are 30 times as slow, and do not count
+    # smaller shares are negligible, and arithmetic with subnormal numbers is 30 times slower
     peak = log_overlap.amax(dim=1, keepdim=True)
     lowest = math.log(torch.finfo(mean.dtype).tiny) / 2
     share = log_overlap.sub_(peak).clamp_(min=lowest).exp_()
@@ -55,7 +56,7 @@ def drawn_overlap_and_gradient(
     log_sums = peak.add_(sums.log())
     m = len(log_sums)
     share.div_(sums.mul_(m))
-    # derivatives of log O by the mean of row i, and by both variances
+    # derivatives of log O_ij by the mean of row i, and by either variance
     by_row_mean = slope.mul_(share)
     by_var = squares.sub_(total.reciprocal_()).mul_(share).mul_(0.5)
     by_mean_t, by_var_t = by_row_mean.sum(dim=1), by_var.sum(dim=1)

@@ -13,18 +13,17 @@ __all__ = ["with_gradient"]
 
 
 def with_gradient(value: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """Return a scalar to which autograd attributes the given gradients.
+    """Return a scalar whose gradient autograd takes from the arguments.
 
-    One node of the graph takes the place of one for each operation, which is what a small step
-    spends most of its time on.
+    The graph has one node in place of one per operation, which makes small steps faster.
 
     Parameters
     ----------
     value : Tensor, scalar
         Without a graph.
 
-    inputs, gradients : sequences of Tensor
-        What the value is a function of, and its derivatives, of the same shapes.
+    inputs, gradients : sequence of Tensor
+        Tensors on which the value depends, and its derivatives by them.
     """
     return _WithGradient.apply(value, len(inputs), *inputs, *gradients)
 
@@ -32,13 +31,13 @@ def with_gradient(value: Tensor, inputs: Sequence[Tensor], gradients: Sequence[T
 class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, n_inputs: int, *tensors: Tensor) -> Tensor:
-        """The value."""
+        """Return the value and keep the gradients."""
         ctx.save_for_backward(*tensors[n_inputs:])
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By the inputs alone."""
+        """Return the gradients by the inputs; the other arguments have none."""
         gradients = ctx.saved_tensors
         return None, None, *(grad * gradient for gradient in gradients), *[None] * len(gradients)

@@ -1,18 +1,18 @@
-r"""A lower bound on the divergence of the aggregate, from its shadows on lines.
+r"""A lower bound on the divergence of the aggregate, from its projections on lines.
 
-For any orthonormal basis :math:`u_1, \dots, u_K`, the prior being a product along it,
+For any orthonormal basis :math:`u_1, \dots, u_K`, since the prior is a product along it,
 
 .. math::
 
     \mathrm{KL}(q \| p) \ge \sum_k \mathrm{KL}(q_{u_k} \| p_{u_k}),
 
-with :math:`q_u` the distribution of :math:`u^\top z`: what the sum leaves out is the total
-correlation of q along the basis. Passing a distribution through noise can only lower a divergence
-further (data processing), so draws are counted on a grid, and the counts are blurred; the prior
-goes through the same. Both remain distributions on the grid, and their divergence a lower bound.
+where :math:`q_u` is the distribution of :math:`u^\top z`. The difference is the total correlation
+of q along the basis. Draws of z are counted on a grid, and the counts are blurred; so is the prior.
+Adding noise can only reduce a divergence (data processing inequality), so that the divergence of
+the blurred distributions on the grid is still a lower bound.
 
-On a line thousands of posteriors overlap however many components there are. That is where sums
-over pairs in K dimensions have nothing left to say.
+On a line, thousands of posteriors overlap for any number of components, whereas pairs in K
+dimensions may not overlap at all.
 
 Sliced divergences: Nadjahi et al. (2020), *Statistical and Topological Properties of Sliced
 Probability Divergences*, arXiv:2003.05783.
@@ -30,59 +30,56 @@ from ._gradient import with_gradient
 
 __all__ = ["random_basis", "sliced_kl", "sliced_kl_and_gradient"]
 
-_BLUR = 0.25  # standard deviation; the prior's is 1
-_STEP = 0.125
-_END = 10.0  # the grid is [-_END, _END]; draws beyond count at its ends
-
-
-class _Grid(NamedTuple):
-    """What every call needs of the grid's g points."""
-
-    blur: Tensor  # (g, g), rows sum to 1: from a point to where its noise takes it
-    log_prior: Tensor  # (g,), of the prior, counted and blurred
+_BLUR = 0.25  # standard deviation of the blur, where that of the prior is 1
+_STEP = 0.125  # of the grid
+_END = 10.0  # the grid is [-_END, _END]; draws outside are counted at its ends
+_N_INTERVALS = round(2 * _END / _STEP)
 
 
 @functools.lru_cache(maxsize=8)
-def _grid(dtype: torch.dtype, device: torch.device) -> _Grid:
-    n = round(2 * _END / _STEP)
-    points = torch.linspace(-_END, _END, n + 1, dtype=torch.float64, device="cpu")
+def _grid(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return constants of the grid of g points: blur, (g, g), and log-probabilities, (g,).
+
+    Row i of the blur is the distribution of point i plus noise. The log-probabilities are those of
+    the prior, counted and blurred.
+    """
+    points = torch.linspace(-_END, _END, _N_INTERVALS + 1, dtype=torch.float64, device="cpu")
     blur = torch.softmax(-0.5 * ((points[:, None] - points) / _BLUR).square(), dim=1)
-    fine = torch.linspace(-_END, _END, 128 * n + 1, dtype=torch.float64, device="cpu")
+    fine = torch.linspace(-_END, _END, 128 * _N_INTERVALS + 1, dtype=torch.float64, device="cpu")
     mass = torch.softmax(-0.5 * fine.square(), dim=0)
     counts = _Places.of(fine[:, None] / _STEP).counts(mass)
-    return _Grid(blur.to(device, dtype), (counts @ blur)[0].log().to(device, dtype))
+    return blur.to(device, dtype), (counts @ blur)[0].log().to(device, dtype)
 
 
 class _Places(NamedTuple):
-    """Where draws are on the grid: (K, n) each."""
+    """Places of draws on the grid: (K, n) each."""
 
-    left: Tensor  # number of the grid point to the left
-    right_share: Tensor  # of the one to the right; from 0 to 1
+    left: Tensor  # number of the next grid point to the left
+    right_share: Tensor  # share of the draw that the point to the right gets, in [0, 1]
 
     @classmethod
     def of(cls, steps: Tensor) -> _Places:
-        """Of draws (n, K) in steps from the middle of the grid."""
-        n_intervals = round(2 * _END / _STEP)
-        place = steps.T + n_intervals / 2
-        left = place.floor().clamp_(0, n_intervals - 1)
+        """Return the places of draws (n, K), given in steps from the middle of the grid."""
+        place = steps.T + _N_INTERVALS / 2
+        left = place.floor().clamp_(0, _N_INTERVALS - 1)
         right_share = place.sub_(left).clamp_(0, 1)
-        return cls(left.nan_to_num_().long(), right_share)  # NaN keeps a place, and stays NaN
+        return cls(left.nan_to_num_().long(), right_share)  # the share of NaN stays NaN
 
     def counts(self, weights: Tensor | None = None) -> Tensor:
-        """Mass on each grid point, (K, g): a draw is shared by its two neighbours."""
+        """Return the mass on each grid point, (K, g): draws are split between two neighbours."""
         right = self.right_share
         left = 1 - right
         if weights is not None:
             right, left = right * weights, left * weights
-        mass = right.new_zeros(len(right), round(2 * _END / _STEP) + 1)
+        mass = right.new_zeros(len(right), _N_INTERVALS + 1)
         return mass.scatter_add_(1, self.left, left).scatter_add_(1, self.left + 1, right)
 
 
 def random_basis(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """An orthonormal basis of (., K) codes, uniformly drawn: (K, K), one vector a column."""
+    """Draw a uniformly distributed orthonormal basis for codes (n, K): (K, K), in its columns."""
     k = like.shape[1]
     normal = torch.empty(k, k, dtype=like.dtype, device=like.device).normal_(generator=generator)
-    # the signs that make the distribution uniform do not matter to a symmetric prior
+    # QR does not draw the signs uniformly, which does not matter for a symmetric prior
     root = normal.cpu() if like.device.type == "mps" else normal  # MPS has no QR
     return torch.linalg.qr(root).Q.to(like)
 
@@ -90,7 +87,7 @@ def random_basis(like: Tensor, generator: torch.Generator | None) -> Tensor:
 def sliced_kl(
     z: Tensor, basis: Tensor, known_z: Tensor | None = None, held: Tensor | None = None
 ) -> Tensor:
-    """Sum over the basis of the divergence of the blurred marginals: a scalar, nats.
+    """Sum over the basis of the divergences of the blurred marginals.
 
     Parameters
     ----------
@@ -101,13 +98,13 @@ def sliced_kl(
         Orthonormal columns.
 
     known_z, held : Tensor of shape (a, K) and (a,), default=None
-        Further draws, constants, and whether each counts, 1 or 0. A draw in z then has the n-th
-        part of a batch in the gradient, as in other terms of the objective, and not a share in
-        all n + a.
+        More draws, constants, and their weights 1 or 0. The gradient by a draw in z is scaled to
+        that of a mean over n draws, as in other terms of the objective, not over n + a.
 
     Returns
     -------
     Tensor, scalar
+        Nats.
     """
     value, gradient = sliced_kl_and_gradient(z.detach(), basis, known_z, held)
     return with_gradient(value, [z], [gradient])
@@ -117,11 +114,11 @@ def sliced_kl(
 def sliced_kl_and_gradient(
     z: Tensor, basis: Tensor, known_z: Tensor | None = None, held: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Value of :func:`sliced_kl` and its gradient by z, of the shape of z.
+    """Return the value of :func:`sliced_kl` and its gradient by z, (n, K).
 
-    Between grid points, the divergence is linear in the place of a draw as far as the counts
-    go: its slope there is the difference of the derivatives by the two counts. Beyond the ends,
-    a draw keeps the slope of the last interval.
+    The counts are linear in the place of a draw between two grid points, so that its gradient is
+    the difference of the derivatives by the two counts, divided by the step. Draws outside the
+    grid get the slope of the last interval.
     """
     blur, log_prior = _grid(z.dtype, z.device)
     places = _Places.of(z @ basis / _STEP)
@@ -131,11 +128,10 @@ def sliced_kl_and_gradient(
         counts += _Places.of(known_z @ basis / _STEP).counts(held)
         n_columns = len(z) + held.sum()
     marginals = counts @ blur / n_columns
-    tiny = torch.finfo(z.dtype).tiny  # where nothing is, the gradient must not be infinite
+    tiny = torch.finfo(z.dtype).tiny  # finite gradients where there are no draws
     log_ratio = marginals.clamp(min=tiny).log_() - log_prior
     by_counts = log_ratio @ blur.T
     slope = by_counts.diff(dim=1).gather(1, places.left)
     gradient = (slope / (len(z) * _STEP)).T @ basis.T
-    # a draw that is not finite has no gradient either
-    gradient += 0 * z
+    gradient += 0 * z  # NaN for draws that are not finite
     return (marginals * log_ratio).sum(), gradient

@@ -1,4 +1,4 @@
-"""What the displays share: docstrings, checks, colours, axes and images."""
+"""Shared by all displays: docstrings, checks of arguments, colours, axes and images."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ __all__: list[str] = []
 
 Display = TypeVar("Display", bound=type)
 
-#: Colours that the common kinds of colour blindness tell apart (Okabe and Ito 2008), without
-#: black: the eighth is the colour of the text.
+#: Colours that are distinct with the common kinds of colour blindness (Okabe and Ito 2008). Black
+#: is left out: the colour of the text is the eighth.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
-
-#: Pixels that are not there, in either kind of background.
+#: Colour of missing pixels, on light and dark backgrounds.
 MISSING = OKABE_ITO[4]
-#: Longest name that is written out.
+#: Number of characters from which a label is cut.
 _NAME_LENGTH = 20
 
 _RAISES = """Raises
 ------
 ValueError
-    If an argument is not what is allowed.
+    If an argument is invalid.
 
 sklearn.exceptions.NotFittedError
     If the estimator is not fitted."""
 
 
 def documented(display: Display) -> Display:
-    """Complete the docstrings of a display, so that each parameter is described once.
+    """Complete the docstrings of a display: a class decorator.
 
-    ``plot`` gets those that it shares with ``from_estimator``, in the same words. Both get what
-    they return, and ``from_estimator`` what it raises.
+    The parameters that ``plot`` shares with ``from_estimator`` are described in the latter and
+    copied from there. Both methods get a section "Returns", and ``from_estimator`` gets "Raises".
     """
     make, plot = display.from_estimator.__func__, display.plot  # type: ignore[attr-defined]
-    if make.__doc__:  # python -OO leaves them out
+    if make.__doc__:  # python -OO removes docstrings
         text, names = cleandoc(make.__doc__), signature(plot).parameters
         shared = "\n\n".join(p for p in text.split("\n\n") if p.split(" : ")[0] in names)
         returns = f"Returns\n-------\ndisplay : {display.__name__}"
@@ -52,7 +51,7 @@ def documented(display: Display) -> Display:
 
 
 def import_pyplot(caller: str) -> Any:
-    """matplotlib.pyplot, imported when ``caller`` needs it."""
+    """Import and return matplotlib.pyplot, for the method named ``caller``."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -63,37 +62,39 @@ def import_pyplot(caller: str) -> Any:
 
 
 def require(holds: bool, rule: str, got: Any) -> None:
-    """Raise a ValueError that says what must hold and what was given, where it does not hold."""
+    """Raise a ValueError with the rule and the value given, unless the rule holds."""
     if not holds:
         raise ValueError(f"{rule}. Got {got}.")
 
 
-def check_estimator(estimator: Any, display: str, *needs: str) -> None:
-    """Refuse an estimator that lacks a method or attribute, or that is not fitted."""
-    kind = type(estimator).__name__
-    for when, names in (("", [name for name in needs if name[-1] != "_"]), (" after fit", needs)):
-        if when:
-            check_is_fitted(estimator)
-        for name in names:
-            rule = f"estimator must have {' and '.join(needs)}{when} for {display}"
-            require(hasattr(estimator, name), rule, f"{kind}, which has no {name}")
+def check_estimator(display: type, estimator: Any, *names: str) -> None:
+    """Raise an error if matplotlib is missing, or if an estimator is not fitted or not suitable.
+
+    ``names`` are the methods and attributes that the display needs.
+    """
+    import_pyplot(f"{display.__name__}.from_estimator")
+    if all(hasattr(estimator, name) for name in names if not name.endswith("_")):
+        check_is_fitted(estimator)
+    missing = [name for name in names if not hasattr(estimator, name)]
+    rule = f"estimator must have {' and '.join(names)} for {display.__name__}"
+    require(not missing, rule, f"{type(estimator).__name__}, which has no {' or '.join(missing)}")
 
 
 def check_choice(name: str, value: Any, *options: bool | str) -> None:
-    """Refuse what is none of the options."""
+    """Raise a ValueError if a value is not one of the options."""
     holds = any(isinstance(value, type(option)) and value == option for option in options)
     rule = f"{name} must be {', '.join(map(repr, options[:-1]))} or {options[-1]!r}"
     require(holds, rule, repr(value))
 
 
 def check_keywords(name: str, value: Any) -> dict[str, Any]:
-    """A dict of keywords; None is an empty one."""
+    """Return keywords as a dict, which is empty for None."""
     require(value is None or isinstance(value, dict), f"{name} must be a dict or None", repr(value))
     return value or {}
 
 
 def check_cmap(plt: Any, cmap: Any) -> Any:
-    """A colour map, its name, or None."""
+    """Return ``cmap`` if it is a colour map, the name of one, or None."""
     named = isinstance(cmap, str) and cmap in plt.colormaps
     known = cmap is None or named or isinstance(cmap, plt.matplotlib.colors.Colormap)
     require(known, "cmap must be a Colormap of matplotlib or the name of one", repr(cmap))
@@ -101,7 +102,7 @@ def check_cmap(plt: Any, cmap: Any) -> Any:
 
 
 def check_components(components: Any, n_components: int, allowed: Sequence[int]) -> list[int]:
-    """Distinct components of the codes, of which there must be one of the ``allowed`` numbers."""
+    """Return components as a list of distinct ints, whose length must be in ``allowed``."""
     given = [components] if isinstance(components, Integral) else components
     whole = isinstance(given, Sequence | np.ndarray) and are_counts(given, least=0)
     distinct = whole and len(given) in allowed and len({*given}) == len(given)
@@ -112,34 +113,35 @@ def check_components(components: Any, n_components: int, allowed: Sequence[int])
 
 
 def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
-    """(height, width), or with 1 or 3 channels before or after; as many pixels as features."""
+    """Return the shape of an image, (h, w), (c, h, w) or (h, w, c), of ``n_features`` numbers."""
     whole = isinstance(image_shape, Sequence | np.ndarray) and are_counts(image_shape)
     sizes = tuple(int(size) for size in image_shape) if whole else ()
     image = len(sizes) == 2 or (len(sizes) == 3 and not {1, 3}.isdisjoint(sizes[::2]))
     rule = (
         "image_shape must be (height, width), (channels, height, width) or (height, width, "
-        f"channels), with 1 or 3 channels and {n_features} numbers in all, one a feature"
+        f"channels), with 1 or 3 channels, and its product must be {n_features}, the number of "
+        "features"
     )
     require(image and np.prod(sizes) == n_features, rule, repr(image_shape))
     return sizes
 
 
 def as_dense(values: Any) -> np.ndarray:
-    """An array, dataframe or sparse matrix as a float64 array."""
+    """Return an array, dataframe or sparse matrix as a float64 array."""
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values, np.float64)
 
 
 def component_names(estimator: Any, n_components: int) -> list[str]:
-    """Names of the components, from ``get_feature_names_out`` where there is such a method."""
+    """Return names of the components, from ``get_feature_names_out`` if the method exists."""
     try:
         names = [str(name) for name in estimator.get_feature_names_out()]
-    except (AttributeError, ValueError):  # a pipeline has the method whatever its steps have
+    except (AttributeError, ValueError):  # a pipeline always has the method, its steps may not
         names = []
     return names if len(names) == n_components else [f"component {i}" for i in range(n_components)]
 
 
 def feature_names(estimator: Any, n_features: int, X: Any = None) -> list[str]:
-    """Names of the columns: those of a dataframe, or that fit saw, or "x0", "x1", ..."""
+    """Return names of the features: of a dataframe, else of the fit, else "x0", "x1", ..."""
     for names in (getattr(X, "columns", None), getattr(estimator, "feature_names_in_", None)):
         if names is not None and len(names) == n_features:
             return [str(name) for name in names]
@@ -147,25 +149,25 @@ def feature_names(estimator: Any, n_features: int, X: Any = None) -> list[str]:
 
 
 def shortened(name: Any) -> str:
-    """A name, cut where it is too long for a label."""
+    """Return a name, cut if it is too long for a label."""
     name = str(name)
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def ink(ax: Any) -> Any:
-    """Colour of the text of some axes, which is legible on their background."""
+    """Return the colour of the text of some axes, which is legible on their background."""
     return ax.xaxis.label.get_color()
 
 
 def is_dark(ax: Any) -> bool:
-    """Whether the text of some axes is light."""
+    """Return whether some axes have light text, and so a dark background."""
     from matplotlib.colors import to_rgb
 
     return bool(np.dot(to_rgb(ink(ax)), [0.299, 0.587, 0.114]) > 0.5)
 
 
 def palette(ax: Any) -> list[Any]:
-    """Okabe and Ito's eight colours; on a dark background the lighter of the blues leads."""
+    """Return Okabe and Ito's eight colours; on a dark background the light blue comes first."""
     colours = [*OKABE_ITO, ink(ax)]
     if is_dark(ax):
         colours[0], colours[4] = colours[4], colours[0]
@@ -173,7 +175,7 @@ def palette(ax: Any) -> list[Any]:
 
 
 def sequential(ax: Any) -> Any:
-    """viridis, without the end that is close to the background."""
+    """Return viridis without the end that is close to the background."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -182,7 +184,7 @@ def sequential(ax: Any) -> Any:
 
 
 def class_colours(n_classes: int, ax: Any) -> np.ndarray:
-    """One colour a class: Okabe and Ito's up to eight classes, then steps of viridis; (n, 4)."""
+    """Return one colour per class, (n, 4): from the palette for up to 8 classes, else viridis."""
     from matplotlib.colors import to_rgba_array
 
     if n_classes <= len(palette(ax)):
@@ -191,7 +193,7 @@ def class_colours(n_classes: int, ax: Any) -> np.ndarray:
 
 
 def single_axes(plt: Any, ax: Any, size: tuple[float, float] | None = None) -> Any:
-    """The given axes, or those of a new figure of this size in inches."""
+    """Return the given axes, or those of a new figure of this size in inches."""
     if ax is None:
         return plt.subplots(figsize=size, layout="constrained")[1]
     require(isinstance(ax, plt.Axes), "ax must be a matplotlib Axes or None", repr(ax))
@@ -199,21 +201,23 @@ def single_axes(plt: Any, ax: Any, size: tuple[float, float] | None = None) -> A
 
 
 def panel_axes(plt: Any, ax: Any, n: int, n_columns: int, size: tuple[float, float]) -> np.ndarray:
-    """Axes for n panels: of a new figure, inside the given axes, or as given; shape (n,)."""
+    """Return axes of n panels, (n,): in a new figure, inside the given axes, or those given."""
     shape = -(-n // n_columns), n_columns
     if ax is None:
         figure = plt.figure(figsize=size, layout="constrained")
         grid = figure.add_gridspec(*shape)
     elif isinstance(ax, plt.Axes):
         figure, spec = ax.figure, ax.get_subplotspec()
-        made = "made by plt.subplots or add_subplot, so that it can be divided into panels"
-        require(spec is not None, f"ax must be {made}", repr(ax))
+        rule = (
+            "ax must be made by plt.subplots or add_subplot, so that it can be divided into panels"
+        )
+        require(spec is not None, rule, repr(ax))
         ax.set_axis_off()
         loose = {} if figure.get_layout_engine() else {"wspace": 0.5, "hspace": 0.7}
         grid = spec.subgridspec(*shape, **loose)
     else:
         axes = np.asarray(ax, dtype=object).ravel()
-        rule = f"ax must be a matplotlib Axes, None, or {n} Axes, one a panel"
+        rule = f"ax must be a matplotlib Axes, None, or {n} Axes, one per panel"
         require(len(axes) == n and all(isinstance(a, plt.Axes) for a in axes), rule, repr(ax))
         return axes
     panels = [figure.add_subplot(grid[divmod(i, n_columns)]) for i in range(n)]
@@ -223,15 +227,15 @@ def panel_axes(plt: Any, ax: Any, n: int, n_columns: int, size: tuple[float, flo
 def draw_images(
     plt: Any, ax: Any, rows: np.ndarray, shape: Any, cmap: Any, known: np.ndarray, order: int = -1
 ) -> tuple[Any, np.ndarray]:
-    """Rows (n_lines, n_columns, n_features) as images side by side; the axes, and the artists.
+    """Draw rows, (n_lines, n_columns, n_features), as a grid of images; return axes and artists.
 
-    Lines start at the top or, with ``order=1``, at the bottom. The longer edge of an image is 1 and
-    the gap 0.08; ticks stand at the centres. The least and the greatest of ``known`` are black and
-    white.
+    The first line is at the top or, with ``order=1``, at the bottom. The longer edge of an image
+    has length 1, gaps are 0.08 wide, and ticks are at the centres of the images. Black is the
+    smallest value of ``known``, white the largest.
     """
     images, low, high = _pixels(rows, shape, known)
     n_lines, n_columns, height, width = images.shape[:4]
-    inches = 5.2 * (n_lines * height) / (n_columns * width) + 0.5  # with room for labels
+    inches = 5.2 * (n_lines * height) / (n_columns * width) + 0.5  # 0.5 for labels
     ax = single_axes(plt, ax, (6.4, float(np.clip(inches, 1.2, 12.0))))
     if isinstance(cmap, str):
         cmap = plt.colormaps[cmap].with_extremes(bad=MISSING)
@@ -252,9 +256,10 @@ def draw_images(
 
 
 def _pixels(rows: np.ndarray, shape: Any, known: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Images (..., H, W), or (..., H, W, 3) in colours from 0 to 1; values of black and white.
+    """Return images (..., H, W), or (..., H, W, 3) with colours in [0, 1], and their range.
 
-    Colours between 0 and 1, or 0 and 255, keep this range. Missing pixels have their own colour.
+    The range is that of ``known``; for colours in [0, 1] or [0, 255] it is this interval. Missing
+    pixels of colour images get the colour ``MISSING``.
     """
     from matplotlib.colors import to_rgb
 

@@ -1,9 +1,10 @@
-"""Codes of rows as points."""
+"""Scatter plots and histograms of codes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import norm
@@ -13,39 +14,32 @@ from . import _base
 
 __all__ = ["EmbeddingDisplay"]
 
-#: Classes that a legend lists; of more, a colour bar names some.
+#: Largest number of classes with a legend; more classes get a colour bar.
 _LEGEND_CLASSES = 20
 #: Radii at which the prior is drawn, in standard deviations.
 _PRIOR_RADII = (1, 2, 3)
 
 
 @_base.documented
+@dataclass(kw_only=True, eq=False, repr=False)
 class EmbeddingDisplay:
-    """Codes of rows, one component against another, coloured by a target.
+    """Scatter plot of two components of the codes, or histogram of one, coloured by a target.
 
-    Two components make a scatter plot. Of a single one, points are stacked into a histogram: the
-    code says where a point stands, and heights count rows. Make it with :meth:`from_estimator`.
+    In the histogram each row is a point: its code is the horizontal position, and the points of a
+    bin are stacked. Use :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
-    codes : ndarray of shape (n_samples, 1) or (n_samples, 2)
-        Components that are drawn.
+    codes, names : ndarray of shape (n_samples, 1 or 2), and sequence of str
+        Components that are drawn, and their names.
 
-    names : sequence of str
-        Their names, for the axes.
+    y, target_name : ndarray of shape (n_samples,), and str, default=None
+        Target that colours the points, and its name. Floats are numbers and get a colour bar. Other
+        dtypes are classes and get a legend or, if there are more than 20, a colour bar.
 
-    y : ndarray of shape (n_samples,), default=None
-        What colours the points: floats are numbers and get a colour bar, values of other dtypes
-        are classes and get a legend or, more than 20 of them, a colour bar that names some.
-
-    target_name : str, default=None
-        Title of the legend or the colour bar.
-
-    std : ndarray of shape (n_ellipses, 1) or (n_ellipses, 2), default=None
-        Standard deviations of the posteriors that are drawn.
-
-    std_rows : ndarray of shape (n_ellipses,), default=None
-        Rows of ``codes`` to which they belong; None for the first rows.
+    std, std_rows : ndarray of shape (n_ellipses, 1 or 2) and (n_ellipses,), default=None
+        Standard deviations of the posteriors that are drawn, and their rows in ``codes``, by
+        default the first rows.
 
     prior : bool, default=False
         Draw the prior N(0, I).
@@ -58,27 +52,27 @@ class EmbeddingDisplay:
         The points, in the order of ``codes``.
 
     ellipses_ : matplotlib EllipseCollection, LineCollection or None
-        The posteriors: ellipses or, with one component, lines.
+        Posteriors: ellipses or, for one component, lines.
 
     prior_ : list of matplotlib artists
-        Circles or, with one component, the line of the density.
+        Circles or, for one component, the line of the density.
 
     classes_ : ndarray or None
-        Sorted values of ``y``, if these are classes.
+        Sorted classes of ``y``.
 
     texts_ : list of matplotlib Text
-        Names of the classes at their medians, where there are more than eight.
+        Names of the classes at their medians, if there are 9 to 20 classes and two components.
 
     legend_ : matplotlib Legend or None
-        Beside the axes, or inside those of a figure without a layout engine; there it leaves out
-        classes that are named at their medians.
+        Beside the axes if the figure has a layout engine, else inside them. Inside the axes it
+        does not list classes that are in ``texts_``.
 
     colorbar_ : matplotlib Colorbar or None
 
     See Also
     --------
-    ReconstructionDisplay : Rows beside what their codes give back.
-    TraversalDisplay : What codes decode to.
+    ReconstructionDisplay : Compares rows with their reconstructions.
+    TraversalDisplay : Draws decoded codes.
 
     Examples
     --------
@@ -92,19 +86,13 @@ class EmbeddingDisplay:
     'wisealetransformer0'
     """
 
-    def __init__(
-        self,
-        *,
-        codes: np.ndarray,
-        names: Any,
-        y: np.ndarray | None = None,
-        target_name: str | None = None,
-        std: np.ndarray | None = None,
-        std_rows: np.ndarray | None = None,
-        prior: bool = False,
-    ) -> None:
-        self.codes, self.names, self.y, self.target_name = codes, names, y, target_name
-        self.std, self.std_rows, self.prior = std, std_rows, prior
+    codes: np.ndarray
+    names: Any
+    y: np.ndarray | None = None
+    target_name: str | None = None
+    std: np.ndarray | None = None
+    std_rows: np.ndarray | None = None
+    prior: bool = False
 
     @classmethod
     def from_estimator(
@@ -118,50 +106,47 @@ class EmbeddingDisplay:
         max_ellipses: int = 200,
         prior: bool | str = "auto",
         ax: Any = None,
-        scatter_kwargs: dict[str, Any] | None = None,
-    ) -> EmbeddingDisplay:
+        scatter_kwargs: Any = None,
+    ) -> Self:
         """Transform X and draw the codes.
 
         Parameters
         ----------
         estimator : fitted transformer
-            Anything with ``transform``, such as PCA or a pipeline; for ``posterior`` a
+            With ``transform``, such as PCA or a pipeline; ``posterior`` needs a
             ``WiSEALETransformer``.
 
         X : array-like, dataframe or sparse matrix of shape (n_samples, n_features)
-            Whatever ``estimator.transform`` takes, missing values included.
+            Rows that ``estimator.transform`` accepts.
 
         y : array-like of shape (n_samples,), default=None
             Classes or numbers that colour the points. Strings, booleans and at most 20 distinct
-            whole numbers are classes, other numbers are numbers. Missing values are refused.
+            whole numbers are classes. Missing values are an error.
 
         components : int or tuple of int, default=(0, 1)
-            One or two components. The default is the only one where there is only one.
+            One or two components. The default also works if there is only one component.
 
         posterior : {False, True, "ellipses"}, default=False
-            Draw posteriors, as ellipses whose half-axes are one standard deviation.
+            Draw posteriors as ellipses whose half-axes are one standard deviation.
 
         max_ellipses : int, default=200
-            Rows whose posteriors are drawn, evenly spaced over those of X, so that many rows
-            stay legible.
+            Largest number of posteriors drawn. Their rows are evenly spaced over X.
 
         prior : bool or "auto", default="auto"
-            Draw the prior N(0, I): circles at 1, 2 and 3 standard deviations or, with one
-            component, its density. "auto" does so for estimators that have posteriors.
+            Draw the prior N(0, I): circles at 1, 2 and 3 standard deviations or, for one
+            component, its density. "auto" draws it for estimators with a method ``posterior``.
 
         ax : matplotlib Axes, default=None
-            Axes to draw in; None makes a figure.
+            Axes to draw in; None creates a figure.
 
         scatter_kwargs : dict, default=None
-            Passed on to matplotlib's ``scatter``, over what is chosen here (``s``, ``alpha``,
-            ``linewidths`` and the colours).
+            Arguments for matplotlib's ``scatter`` that override the defaults of the display.
         """
-        _base.import_pyplot(f"{cls.__name__}.from_estimator")
+        needs = ("transform", "posterior") if posterior else ("transform",)
+        _base.check_estimator(cls, estimator, *needs)
         _base.check_choice("posterior", posterior, False, True, "ellipses")
         _base.check_choice("prior", prior, True, False, "auto")
         max_ellipses = check_count("max_ellipses", max_ellipses)
-        needs = ("transform", "posterior") if posterior else ("transform",)
-        _base.check_estimator(estimator, cls.__name__, *needs)
         codes, std = estimator.posterior(X) if posterior else (estimator.transform(X), None)
         codes = _base.as_dense(codes)
         rule = f"estimator must have codes of shape (n_samples, n_components) for {cls.__name__}"
@@ -188,9 +173,7 @@ class EmbeddingDisplay:
         )
         return display.plot(ax=ax, scatter_kwargs=scatter_kwargs)
 
-    def plot(
-        self, ax: Any = None, *, scatter_kwargs: dict[str, Any] | None = None
-    ) -> EmbeddingDisplay:
+    def plot(self, ax: Any = None, *, scatter_kwargs: Any = None) -> Self:
         """Draw the codes."""
         plt = _base.import_pyplot(f"{type(self).__name__}.plot")
         scatter_kwargs = _base.check_keywords("scatter_kwargs", scatter_kwargs)
@@ -209,11 +192,11 @@ class EmbeddingDisplay:
         if single:
             ax.set_ylim(bottom=0)
         elif self.prior:
-            ax.set_aspect("equal", adjustable="datalim")  # circles are to be round
+            ax.set_aspect("equal", adjustable="datalim")  # round circles
         return self
 
     def _colours(self) -> dict[str, Any]:
-        """Arguments of ``scatter`` that colour the points; keeps the classes."""
+        """Return the arguments of ``scatter`` that colour the points, and set ``classes_``."""
         self.classes_: np.ndarray | None = None
         if self.y is None:
             return {"color": _base.palette(self.ax_)[0]}
@@ -225,7 +208,7 @@ class EmbeddingDisplay:
         return {"color": _base.class_colours(len(self.classes_), self.ax_)[index]}
 
     def _draw_prior(self, plt: Any, bin_width: float) -> list[Any]:
-        """Circles, or the density as the height of a histogram."""
+        """Draw the prior: circles, or its density at the scale of the histogram."""
         ax, line = self.ax_, {"linewidth": 0.9, "alpha": 0.55, "zorder": 1.5}
         if bin_width:
             z = np.linspace(-3.5, 3.5, 201)
@@ -256,7 +239,7 @@ class EmbeddingDisplay:
         return ellipses
 
     def _draw_keys(self, plt: Any, single: bool) -> None:
-        """Legend of the classes, or colour bar of the numbers; the posteriors and the prior."""
+        """Draw the legend, and the names of classes or the colour bar of the target."""
         self.legend_ = self.colorbar_ = None
         self.texts_: list[Any] = []
         listed = self.classes_ is not None and len(self.classes_) <= _LEGEND_CLASSES
@@ -267,12 +250,10 @@ class EmbeddingDisplay:
             colours = _base.class_colours(len(classes), self.ax_)
             if len(classes) > len(_base.palette(self.ax_)) and not single:
                 self._name_classes(classes)
-            if room or not self.texts_:  # so many would hide the points
+            if room or not self.texts_:  # inside the axes, a long legend would hide the points
                 dot = {"marker": "o", "linestyle": "none", "markersize": 5}
-                names = map(_base.shortened, classes)
-                keys += [
-                    {"label": n, "color": c, **dot} for n, c in zip(names, colours, strict=True)
-                ]
+                for name, colour in zip(classes, colours, strict=True):
+                    keys.append({"label": _base.shortened(name), "color": colour, **dot})
         elif self.y is not None:
             self._draw_colorbar()
         line: dict[str, Any] = {"color": _base.ink(self.ax_)}
@@ -284,15 +265,16 @@ class EmbeddingDisplay:
         if self.prior_:
             label = "prior" if single else "prior,\n1 to 3 sd"
             keys.append({"label": label, "linewidth": 0.9, "alpha": 0.55, **line})
-        if keys:
-            style: dict[str, Any] = {"fontsize": "small", "handlelength": 1.4, "handletextpad": 0.5}
-            style |= {"loc": "upper right", "ncols": 2 if len(keys) > 14 else 1}
-            if listed:
-                style["title"] = self.target_name
-            if listed and room:
-                style |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
-            handles = [plt.Line2D([], [], **key) for key in keys]
-            self.legend_ = self.ax_.legend(handles=handles, **style)
+        if not keys:
+            return
+        style: dict[str, Any] = {"fontsize": "small", "handlelength": 1.4, "handletextpad": 0.5}
+        style |= {"loc": "upper right", "ncols": 2 if len(keys) > 14 else 1}
+        if listed:
+            style["title"] = self.target_name
+        if listed and room:
+            style |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+        handles = [plt.Line2D([], [], **key) for key in keys]
+        self.legend_ = self.ax_.legend(handles=handles, **style)
 
     def _draw_colorbar(self) -> None:
         bar = self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=self.ax_)
@@ -303,7 +285,7 @@ class EmbeddingDisplay:
             bar.set_ticks(some, labels=[*map(_base.shortened, self.classes_[some])])
 
     def _name_classes(self, classes: np.ndarray) -> None:
-        """Names at the medians of classes that are too many to be told apart by colour."""
+        """Write the name of each class at its median: there are more classes than colours."""
         from matplotlib.patheffects import withStroke
 
         halo = [withStroke(linewidth=3, foreground=self.ax_.get_facecolor())]
@@ -315,7 +297,7 @@ class EmbeddingDisplay:
 
 
 def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
-    """Classes as integers, booleans or strings, numbers as float64; and the name of y."""
+    """Return the target, and its name: classes as ints, bools or strings, numbers as float64."""
     name = getattr(y, "name", None)
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -323,13 +305,11 @@ def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
     rule = f"y must have shape ({n},), one value for each row of X"
     _base.require(values.shape == (n,), rule, f"shape {values.shape}")
     given = values.tolist()
-    missing = [
-        i for i, v in enumerate(given) if v is None or type(v).__name__ == "NAType" or v != v
-    ]
+    missing = [i for i, value in enumerate(given) if _is_missing(value)]
     if missing:
         raise ValueError(
             f"y must not have missing values. Got {values[missing[0]]!r} for row {missing[0]} and "
-            f"{len(missing)} in all: leave these rows out, or make them a class of their own."
+            f"{len(missing)} in all: drop these rows, or replace the values with a class."
         )
     if values.dtype.kind == "O" and all(isinstance(value, Real) for value in given):
         values = np.asarray(given)
@@ -348,10 +328,14 @@ def _read_target(y: Any, n: int) -> tuple[np.ndarray, str | None]:
     return values, None if name is None else str(name)
 
 
-def _stacked(code: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """Points (n, 2) that make a histogram, at the codes and one above the other; width of a bin.
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or value != value
 
-    Within a bin they are in the order of y, so that colours lie together.
+
+def _stacked(code: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Return the points (n, 2) of a histogram of codes, and the width of its bins.
+
+    Points of a bin are stacked in the order of y, so that equal colours are adjacent.
     """
     n_bins = int(np.clip(2 * np.sqrt(len(code)), 10, 80))
     spread = float(np.ptp(code))

@@ -1,8 +1,9 @@
-"""Rows beside what their codes give back."""
+"""Rows and their reconstructions."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -13,53 +14,44 @@ from . import _base
 
 __all__ = ["ReconstructionDisplay"]
 
-#: Rows that are drawn where nothing is asked for: images, and points a panel.
-_N_IMAGES = 8
-_N_POINTS = 1000
+#: Rows that are drawn by default: images, and points per panel.
+_N_IMAGES, _N_POINTS = 8, 1000
 
 
 @_base.documented
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReconstructionDisplay:
-    """Rows beside ``inverse_transform(transform(X))``.
+    """Rows of X and their reconstructions, ``inverse_transform(transform(X))``.
 
-    Images make two lines, original above reconstruction, in the same shades. Tables make a panel
-    a feature, original against reconstructed values, with the line on which both are equal and
-    the share of the feature's variance that is reconstructed. Make it with
-    :meth:`from_estimator`.
+    Images are drawn in two lines, originals above reconstructions, with the same colours. A table
+    gets one panel per feature: reconstructed against original values, the line where both are
+    equal, and the R² of the feature. Use :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
     original, reconstruction : ndarray of shape (n_rows, n_features)
-        What is drawn, in the units of X; of tables only the features that have a panel. NaN
-        where nothing was observed.
+        Values that are drawn, in the units of X. Missing entries of ``original`` are NaN. For a
+        table, only features with a panel.
 
     image_shape : tuple of int, default=None
         Shape of an image; None for tables.
 
-    names : sequence of str, default=None
-        Names of the features.
-
-    r2 : ndarray of shape (n_features,), default=None
-        Share of variance reconstructed of each feature; NaN where it is not defined.
+    names, r2 : sequence of str, and ndarray of shape (n_features,), default=None
+        Name of each feature, and share of its variance that is reconstructed, NaN if undefined.
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
-
-    axes_ : ndarray of Axes
-        One a panel; images have a single panel. ``ax_`` is the first of them.
+    figure_, ax_, axes_ : matplotlib Figure, Axes, and ndarray of Axes
+        The figure, the first panel, and all panels. Images have one panel.
 
     images_ : ndarray of AxesImage of shape (2, n_rows), or None
 
-    scatters_ : list of PathCollection
-        One a panel of a table.
-
-    lines_ : list of Line2D
-        Where original and reconstruction are equal, one a panel of a table.
+    scatters_, lines_ : list of PathCollection and list of Line2D
+        For each panel of a table, the points, and the line where both values are equal.
 
     See Also
     --------
-    sklearn_wiseale.diagnostics.reconstruction_r2 : The same in one number.
+    sklearn_wiseale.diagnostics.reconstruction_r2 : R² over all features.
 
     Examples
     --------
@@ -73,17 +65,11 @@ class ReconstructionDisplay:
     (2, 8)
     """
 
-    def __init__(
-        self,
-        *,
-        original: np.ndarray,
-        reconstruction: np.ndarray,
-        image_shape: tuple[int, ...] | None = None,
-        names: Any = None,
-        r2: np.ndarray | None = None,
-    ) -> None:
-        self.original, self.reconstruction, self.image_shape = original, reconstruction, image_shape
-        self.names, self.r2 = names, r2
+    original: np.ndarray
+    reconstruction: np.ndarray
+    image_shape: tuple[int, ...] | None = None
+    names: Any = None
+    r2: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -97,51 +83,48 @@ class ReconstructionDisplay:
         random_state: Any = None,
         ax: Any = None,
         cmap: Any = "gray",
-        scatter_kwargs: dict[str, Any] | None = None,
-    ) -> ReconstructionDisplay:
-        """Reconstruct rows of X and draw them beside the originals.
+        scatter_kwargs: Any = None,
+    ) -> Self:
+        """Reconstruct rows of X and draw them with the originals.
 
         Parameters
         ----------
         estimator : fitted transformer
-            Anything with ``transform`` and ``inverse_transform``, such as PCA or a pipeline.
+            With ``transform`` and ``inverse_transform``, such as PCA or a pipeline.
 
         X : array-like, dataframe or sparse matrix of shape (n_samples, n_features), or images
             Images of shape (n_samples, C, H, W) need no ``image_shape``. Missing values are
-            allowed where the estimator allows them: such points are left out, such pixels
+            allowed if the estimator allows them. Missing points are not drawn, missing pixels
             are blue.
 
         image_shape : tuple of int, default=None
-            (height, width), or with 1 or 3 channels before or after these; draws images.
+            Draw images of shape (height, width), or with 1 or 3 channels first or last.
 
         n_rows : int, default=None
-            Rows that are drawn; None is 8 images, or 1,000 rows of a table.
+            Rows that are drawn; None for 8 images, or 1,000 rows of a table.
 
         max_features : int, default=9
             Panels of a table: the features of largest variance, in the order of the columns.
 
         random_state : int, RandomState instance or None, default=None
-            Draws the rows; None takes rows evenly spaced over X and draws no random number.
+            Chooses the rows at random; None takes rows evenly spaced over X.
 
         ax : matplotlib Axes or array of Axes, default=None
-            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
-            as many as it has panels.
+            Axes to draw in; None creates a figure. For a table, either single Axes, which are
+            divided into panels, or one per panel.
 
         cmap : str or Colormap, default="gray"
-            For images of one channel.
+            For images with one channel.
 
         scatter_kwargs : dict, default=None
-            Passed on to matplotlib's ``scatter``.
+            Arguments for matplotlib's ``scatter`` that override the defaults of the display.
         """
-        _base.import_pyplot(f"{cls.__name__}.from_estimator")
-        _base.check_estimator(estimator, cls.__name__, "transform", "inverse_transform")
+        _base.check_estimator(cls, estimator, "transform", "inverse_transform")
         max_features = check_count("max_features", max_features)
         if n_rows is not None:
             n_rows = check_count("n_rows", n_rows)
         X = X if hasattr(X, "shape") else np.asarray(X)
-        rule = (
-            "X must have shape (n_samples, n_features), or be images of shape (n_samples, C, H, W)"
-        )
+        rule = "X must have shape (n_samples, n_features) or, for images, (n_samples, C, H, W)"
         _base.require(len(X.shape) in (2, 4), rule, f"shape {X.shape}")
         n_features = int(np.prod(X.shape[1:]))
         if image_shape is None and len(X.shape) == 4:
@@ -162,9 +145,7 @@ class ReconstructionDisplay:
         display = cls(**drawn, image_shape=image_shape, names=names, r2=r2)
         return display.plot(ax=ax, cmap=cmap, scatter_kwargs=scatter_kwargs)
 
-    def plot(
-        self, ax: Any = None, *, cmap: Any = "gray", scatter_kwargs: dict[str, Any] | None = None
-    ) -> ReconstructionDisplay:
+    def plot(self, ax: Any = None, *, cmap: Any = "gray", scatter_kwargs: Any = None) -> Self:
         """Draw the rows."""
         plt = _base.import_pyplot(f"{type(self).__name__}.plot")
         self.images_: np.ndarray | None = None
@@ -183,7 +164,7 @@ class ReconstructionDisplay:
         return self
 
     def _plot_table(self, plt: Any, ax: Any, scatter_kwargs: dict[str, Any]) -> None:
-        """One panel a feature: as many side by side as there is room for, at most three."""
+        """Draw one panel per feature, two or three panels side by side."""
         (n_points, n), n_columns = self.original.shape, 3
         if hasattr(ax, "get_window_extent"):
             n_columns = int(np.clip(ax.get_window_extent().width / ax.figure.dpi // 1.4, 2, 3))
@@ -216,7 +197,7 @@ class ReconstructionDisplay:
 
 
 def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
-    """Rows in ascending order: drawn, or evenly spaced."""
+    """Return the numbers of rows to draw, ascending: random, or evenly spaced."""
     n_rows = min(n, n_rows)
     if random_state is None:
         return np.linspace(0, n - 1, n_rows).round().astype(int)
@@ -224,17 +205,17 @@ def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
 
 
 def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Originals and reconstructions, both (n_samples, n_features), float64."""
+    """Return originals and reconstructions, (n_samples, n_features) each, float64."""
     back = _base.as_dense(estimator.inverse_transform(estimator.transform(X)))
     original = _base.as_dense(X)
-    rule = "estimator must have an inverse_transform that gives back the shape of X, "
-    got = f"{type(estimator).__name__}, which gives {back.shape}"
+    rule = "estimator must have an inverse_transform that returns the shape of X, "
+    got = f"{type(estimator).__name__}, which returns {back.shape}"
     _base.require(back.shape == original.shape, f"{rule}{original.shape}", got)
     return original.reshape(len(original), -1), back.reshape(len(back), -1)
 
 
 def _by_feature(original: np.ndarray, reconstruction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of variance reconstructed, and variance, of each column's observed entries."""
+    """Return R² and variance of each column, over its observed entries."""
     r2, variance = np.full(original.shape[1], np.nan), np.zeros(original.shape[1])
     for j, seen in enumerate(np.isfinite(original).T):
         column = original[seen, j]
@@ -244,7 +225,7 @@ def _by_feature(original: np.ndarray, reconstruction: np.ndarray) -> tuple[np.nd
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Least and greatest value, with a margin."""
+    """Return the range of values, with a margin."""
     if not len(values):
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())

@@ -1,8 +1,9 @@
-"""The course of training."""
+"""Curves of the loss over the epochs."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -10,57 +11,47 @@ from . import _base
 
 __all__ = ["TrainingDisplay"]
 
-#: Terms of the objective, in the order of the panels, and what their axes are called.
+#: Terms of the objective, in the order of the panels, and the labels of their axes.
 _TERMS = {"loss": "loss", "reconstruction": "reconstruction", "divergence": "weighted\ndivergence"}
-#: Rows by which they are measured: what they are called, and the style of their lines.
+#: Rows on which the terms are measured, with the label and the style of the line.
 _ROWS = {"train": ("training rows", "-"), "valid": ("held-out rows", "--")}
-#: Epochs that are marked one by one.
+#: Largest number of epochs that get markers.
 _MOST_MARKS = 20
 
 
 @_base.documented
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingDisplay:
-    """The terms of the objective, epoch by epoch.
+    """Loss, reconstruction term and weighted divergence of each epoch.
 
-    Three panels, in nats a row and scaled units: the loss, and its two terms, minus the
-    log-likelihood of the reconstruction and the divergence times its weight. Each for the rows
-    that are trained on and, where there are such, for the rows held out, by which the best epoch
-    is chosen. Make it with :meth:`from_estimator`.
+    Each term has a panel, in nats per row and scaled units, with one curve for the training rows
+    and one for the rows held out, if any. The loss is the sum of the reconstruction term (minus
+    the log-likelihood) and the weighted divergence. Use :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
-    epochs : ndarray of shape (n_epochs,)
-        Numbers of the epochs.
-
-    curves : dict of ndarray of shape (n_epochs,)
-        "train_loss", "valid_loss" and so on, as in ``history_``; NaN where an epoch has no such
-        number.
+    epochs, curves : ndarray of shape (n_epochs,), and dict of ndarray of shape (n_epochs,)
+        Numbers of the epochs, and their "train_loss", "valid_loss" and so on, as in ``history_``.
+        NaN where an epoch has no value.
 
     best_epoch : int, default=None
-        The epoch in which the loss of the held-out rows is lowest.
+        Epoch with the lowest loss of the held-out rows.
 
     bounds : tuple (lower, upper), default=None
         Bounds on the divergence of the aggregate posterior from the prior, nats.
 
     missing : sequence of str, default=()
-        What there was nothing to show of, and why.
+        Names of what the estimator does not have.
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
+    figure_, ax_, axes_ : matplotlib Figure, Axes, and ndarray of Axes of shape (3,)
+        The figure, the first panel, and all panels: loss, reconstruction and divergence.
 
-    axes_ : ndarray of Axes of shape (3,)
-        Of loss, reconstruction and divergence; ``ax_`` is the first of them.
+    lines_, best_lines_ : dict and list of Line2D
+        The curves by name, and the best epoch in each panel, empty if there is none.
 
-    lines_ : dict of Line2D
-        By the names of the curves.
-
-    best_lines_ : list of Line2D
-        Where the best epoch is, one a panel; empty where there is none.
-
-    bounds_text_, missing_text_ : matplotlib Text or None
-
-    legend_ : matplotlib Legend or None
+    bounds_text_, missing_text_, legend_ : matplotlib Text, Text and Legend, or None
 
     Examples
     --------
@@ -74,33 +65,26 @@ class TrainingDisplay:
     3
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: np.ndarray,
-        curves: dict[str, np.ndarray],
-        best_epoch: int | None = None,
-        bounds: tuple[float, float] | None = None,
-        missing: Any = (),
-    ) -> None:
-        self.epochs, self.curves, self.best_epoch = epochs, curves, best_epoch
-        self.bounds, self.missing = bounds, missing
+    epochs: np.ndarray
+    curves: dict[str, np.ndarray]
+    best_epoch: int | None = None
+    bounds: tuple[float, float] | None = None
+    missing: Any = ()
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingDisplay:
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
         """Draw the history of an estimator.
 
         Parameters
         ----------
         estimator : fitted WiSEALETransformer
-            By ``fit`` or ``partial_fit``; after several of the latter, or with ``warm_start``,
-            all epochs are drawn, and the best is that of the latest fit.
+            After several calls of ``partial_fit``, or with ``warm_start``, all epochs are drawn,
+            and the best epoch is that of the last fit.
 
         ax : matplotlib Axes or array of 3 Axes, default=None
-            Axes to draw in; None makes a figure. Single Axes are divided into panels.
+            Axes to draw in; None creates a figure. Single Axes are divided into panels.
         """
-        _base.import_pyplot(f"{cls.__name__}.from_estimator")
-        _base.check_estimator(estimator, cls.__name__, "history_")
+        _base.check_estimator(cls, estimator, "history_")
         history, missing, best = list(estimator.history_), [], None
         rule = "estimator must have at least one epoch in history_"
         got = f"{type(estimator).__name__} with an empty history_"
@@ -126,7 +110,7 @@ class TrainingDisplay:
         display = cls(epochs=epochs, curves=curves, best_epoch=best, bounds=bounds, missing=missing)
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> TrainingDisplay:
+    def plot(self, ax: Any = None) -> Self:
         """Draw the curves."""
         plt = _base.import_pyplot(f"{type(self).__name__}.plot")
         self.axes_ = _base.panel_axes(plt, ax, len(_TERMS), 1, (6.0, 5.4))
@@ -157,7 +141,7 @@ class TrainingDisplay:
         return self
 
     def _write(self) -> None:
-        """What is said in words."""
+        """Write the bounds, what is missing, and the legend."""
         self.bounds_text_ = self.missing_text_ = self.legend_ = None
         small: dict[str, Any] = {"fontsize": "small", "loc": "right"}
         if self.bounds is not None:

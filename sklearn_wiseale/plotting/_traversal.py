@@ -1,9 +1,10 @@
-"""What codes decode to."""
+"""Decoded codes: images over the plane of codes, or profiles along components."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import norm
@@ -13,71 +14,60 @@ from . import _base
 
 __all__ = ["TraversalDisplay"]
 
-#: Components that are drawn where none is asked for.
+#: Components that are drawn by default.
 _MOST_COMPONENTS = 8
-#: Features whose names are written.
-_MOST_NAMES = 16
-#: And those of which are slanted rather than upright.
-_MOST_SLANTED = 8
-#: Steps whose codes are written below images.
+#: Features with names on the axis, and those whose names are slanted and not upright.
+_MOST_NAMES, _MOST_SLANTED = 16, 8
+#: Ticks below images.
 _MOST_TICKS = 7
-#: Codes drawn from the prior, to see how much each feature varies.
+#: Draws from the prior that estimate the standard deviation of each feature.
 _N_DRAWS = 500
 
 
 @_base.documented
+@dataclass(kw_only=True, eq=False, repr=False)
 class TraversalDisplay:
-    """What codes decode to, along components or over a plane.
+    """Decoded codes, along single components or over the plane of two.
 
-    Images of an estimator with two components make a grid over the plane of the codes, at
-    quantiles of the prior, so that every cell stands for the same share of it. Otherwise one
-    component is moved at a time and the others stay at zero, the prior's mean: images make a line
-    a component, tables a panel a component with one profile over the features for each code.
-    Make it with :meth:`from_estimator`.
+    For images and two components, the images form a grid over the plane of codes. Its codes are
+    quantiles of the prior, so that all cells have the same probability. Otherwise one component
+    varies at a time and the others are zero, the mean of the prior: each component has a line of
+    images or, for tables, a panel with one profile over the features for each code. Use
+    :meth:`from_estimator` to create a display.
 
     Parameters
     ----------
-    codes : ndarray of shape (n_lines, n_steps, n_components)
-        Codes that were decoded.
-
-    decoded : ndarray of shape (n_lines, n_steps, n_features)
-        What they decode to, in the units of X.
+    codes, decoded : ndarray of shape (n_lines, n_steps, n_components or n_features)
+        Codes, and the decoded codes in the units of X.
 
     components : sequence of int
-        The components that are moved: the horizontal and the vertical one of a grid, or one a
-        line.
+        Components that vary: the horizontal and the vertical one of a grid, or one per line.
 
-    names : sequence of str
-        Names of all components.
+    names, features : sequence of str
+        Names of all components, and of the features, by default "x0", "x1", ...
 
     grid : bool, default=False
-        Whether lines and steps span the plane of two components.
+        Whether lines and steps form a grid over two components.
 
     image_shape : tuple of int, default=None
         Shape of an image; None for tables.
 
-    features : sequence of str, default=None
-        Names of the features.
-
     centre, sd : ndarray of shape (n_features,), default=None
-        Profiles are drawn as ``(decoded - centre) / sd``; None for the units of X.
+        Profiles are drawn as ``(decoded - centre) / sd``, or in the units of X if None.
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
+    figure_, ax_, axes_ : matplotlib Figure, Axes, and ndarray of Axes
+        The figure, the first panel, and all panels. Images have one panel.
 
-    axes_ : ndarray of Axes
-        One a panel; images have a single panel. ``ax_`` is the first of them.
-
-    images_ : ndarray of AxesImage of shape (n_lines, n_steps), or None
-
-    lines_ : ndarray of Line2D of shape (n_lines, n_steps), or None
+    images_, lines_ : ndarray of AxesImage or Line2D of shape (n_lines, n_steps), or None
+        Images, or profiles of a table.
 
     colorbar_ : matplotlib Colorbar or None
 
     See Also
     --------
-    EmbeddingDisplay : Where rows lie among the codes.
+    EmbeddingDisplay : Draws the codes of rows.
 
     Examples
     --------
@@ -91,22 +81,15 @@ class TraversalDisplay:
     (2, 5)
     """
 
-    def __init__(
-        self,
-        *,
-        codes: np.ndarray,
-        decoded: np.ndarray,
-        components: Any,
-        names: Any,
-        grid: bool = False,
-        image_shape: tuple[int, ...] | None = None,
-        features: Any = None,
-        centre: np.ndarray | None = None,
-        sd: np.ndarray | None = None,
-    ) -> None:
-        self.codes, self.decoded, self.components, self.names = codes, decoded, components, names
-        self.grid, self.image_shape, self.features = grid, image_shape, features
-        self.centre, self.sd = centre, sd
+    codes: np.ndarray
+    decoded: np.ndarray
+    components: Any
+    names: Any
+    grid: bool = False
+    image_shape: tuple[int, ...] | None = None
+    features: Any = None
+    centre: np.ndarray | None = None
+    sd: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -120,46 +103,45 @@ class TraversalDisplay:
         units: str = "auto",
         ax: Any = None,
         cmap: Any = None,
-    ) -> TraversalDisplay:
-        """Decode codes and draw what they decode to.
+    ) -> Self:
+        """Decode codes and draw the results.
 
         Parameters
         ----------
         estimator : fitted WiSEALETransformer
-            Or another with ``inverse_transform``, ``posterior`` and ``get_feature_names_out``
-            whose prior is N(0, I). Codes of PCA have no such prior, so it is refused.
+            Or another estimator with ``inverse_transform``, ``posterior`` and
+            ``get_feature_names_out`` whose prior is N(0, I).
 
         image_shape : tuple of int, default=None
-            (height, width), or with 1 or 3 channels before or after these; draws images. Not
-            needed where ``inverse_transform`` gives images of shape (n_samples, C, H, W).
+            Draw images of shape (height, width), or with 1 or 3 channels first or last. By
+            default, images are drawn if ``inverse_transform`` returns the shape (n, C, H, W).
 
         n_steps : int, default=9
-            Codes a component, at least 2.
+            Codes per component, at least 2.
 
         components : int or sequence of int, default=None
-            Components that are moved; None for all, but no more than the first 8.
+            Components that vary; None for the first 8.
 
         span : float, default=2.0
-            Codes go from -span to span, in standard deviations of the prior. A grid goes by
-            quantiles instead: (i + 1/2) / n_steps for i = 0, ..., n_steps - 1.
+            Codes range from -span to span, in standard deviations of the prior. In a grid they
+            are the quantiles (i + 1/2) / n_steps, i = 0, ..., n_steps - 1, instead.
 
         units : {"auto", "data", "sd"}, default="auto"
-            Of the profiles of a table: "data" draws values in the units of X; "sd" the difference
-            to what the code zero decodes to, in standard deviations of each feature under the
-            model, noise included. "auto" takes "sd" where ``noise_scale_`` has a number for each
-            feature, that is where they have units of their own.
+            Units of the profiles of a table. "data" stands for those of X. "sd" draws the
+            difference from the decoded code zero, in standard deviations of each feature under the
+            model, noise included. "auto" is "sd" if ``noise_scale_`` has one number per feature,
+            else "data".
 
         ax : matplotlib Axes or array of Axes, default=None
-            Axes to draw in; None makes a figure. A table divides given Axes into panels, or takes
-            as many as it has panels.
+            Axes to draw in; None creates a figure. For a table, either single Axes, which are
+            divided into panels, or one per panel.
 
         cmap : str or Colormap, default=None
-            For images of one channel, by default "gray", or for profiles, by default the part of
-            viridis that stands out from the background.
+            For images with one channel, by default "gray", or for profiles, by default the part
+            of viridis that stands out from the background.
         """
-        _base.import_pyplot(f"{cls.__name__}.from_estimator")
         needs = ("inverse_transform", "posterior", "get_feature_names_out")
-        _base.check_estimator(estimator, cls.__name__, *needs)
+        _base.check_estimator(cls, estimator, *needs)
         n_steps = check_count("n_steps", n_steps, least=2)
         positive = Interval(Real, 0, None, closed="neither").is_satisfied_by(span)
         _base.require(positive, "span must be a number > 0", repr(span))
@@ -192,8 +174,8 @@ class TraversalDisplay:
         )
         return display.plot(ax=ax, cmap=cmap)
 
-    def plot(self, ax: Any = None, *, cmap: Any = None) -> TraversalDisplay:
-        """Draw what the codes decode to."""
+    def plot(self, ax: Any = None, *, cmap: Any = None) -> Self:
+        """Draw the decoded codes."""
         plt = _base.import_pyplot(f"{type(self).__name__}.plot")
         cmap = _base.check_cmap(plt, cmap)
         self.images_: np.ndarray | None = None
@@ -238,10 +220,9 @@ class TraversalDisplay:
         names = self.features or [f"x{f}" for f in range(n_features)]
         lines = self.lines_ = np.empty((n_lines, n_steps), dtype=object)
         for i, panel in enumerate(self.axes_):
-            for j, code in enumerate(moved[i]):
-                (lines[i, j],) = panel.plot(
-                    values[i, j], color=colours.to_rgba(code), linewidth=1.2, **style
-                )
+            lines[i] = panel.plot(values[i].T, linewidth=1.2, **style)
+            for line, code in zip(lines[i], moved[i], strict=True):
+                line.set_color(colours.to_rgba(code))
             panel.set_title(self.names[self.components[i]], fontsize="small")
             panel.tick_params(labelsize="small")
             panel.set_ylabel("value" if self.sd is None else "change, sd", fontsize="small")
@@ -256,10 +237,10 @@ class TraversalDisplay:
 
 
 def _codes(n_steps: int, span: float | None, components: list[int], k: int) -> np.ndarray:
-    """Codes (n_lines, n_steps, k), of which one component a line is moved from -span to span.
+    """Return codes (n_lines, n_steps, k): in line i, component i goes from -span to span.
 
-    Without a span, codes (n_steps, n_steps, 2) at the middles of cells of equal mass under the
-    prior: the first component goes rightwards, the second upwards.
+    If span is None, the codes (n_steps, n_steps, 2) are the centres of cells of equal probability
+    under the prior. The first component increases to the right, the second upwards.
     """
     if span is None:
         levels = norm.ppf((np.arange(n_steps) + 0.5) / n_steps)
@@ -271,7 +252,7 @@ def _codes(n_steps: int, span: float | None, components: list[int], k: int) -> n
 
 
 def _model_sd(estimator: Any, k: int) -> np.ndarray:
-    """Standard deviation of each feature under the model: of the decoded prior, and noise."""
+    """Return the standard deviation of each feature under the model, noise included."""
     draws = np.random.RandomState(0).standard_normal((_N_DRAWS, k))
     decoded = _base.as_dense(estimator.inverse_transform(draws)).reshape(_N_DRAWS, -1)
     noise = np.nan_to_num(getattr(estimator, "noise_scale_", 0.0))

@@ -18,8 +18,8 @@ __all__ = ["TiledOverlap"]
 class TiledOverlap(torch.autograd.Function):
     """Log mean overlaps, without a tensor of all pairs.
 
-    If no column needs a gradient, that of the rows is computed together with the value. Otherwise
-    the backward pass computes the tiles again.
+    If no column needs a gradient, the gradient of the rows is computed together with the value.
+    Otherwise the backward pass computes the tiles again.
     """
 
     @staticmethod
@@ -65,7 +65,7 @@ class TiledOverlap(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients by all tensors."""
+        """Return the gradients by all arguments."""
         start, result, *gradients = ctx.saved_tensors
         by_start = None if start is None else grad * (start - result).exp()
         by_rows, inputs = gradients[:2], gradients[2:]

@@ -8,9 +8,9 @@ r"""Pairwise overlaps of diagonal Gaussians.
 A point ``z`` is a posterior of variance zero (``log_var = -inf``), for which the overlap is the
 density :math:`q_j(z)`: one formula serves the bounds and the Monte-Carlo estimate.
 
-The few pairs of a small batch are computed densely, by the formula as it stands. Otherwise pairs
-are computed in tiles that fit a cache, and the memory needed does not grow with their number. Of
-a tile only the pairs are computed that are not lost in rounding, where these are few.
+Small batches are computed densely. Otherwise pairs are computed in tiles that fit into the cache,
+so that memory does not grow with their number. If most pairs of a tile are smaller than rounding
+errors, only the others are computed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .pairs import use_sparse_pairs
 
 __all__ = ["compute_log_mean_overlap", "log_mean_overlap"]
 
-#: Up to this many pair-dimensions M * A * K the dense formula is as fast as tiles.
+#: Largest number M * A * K for which the dense formula is as fast as tiles.
 _DENSE_NUMBERS = 2**16
 #: Largest share of a tile's pairs that are computed one by one.
 _SPARSE_SHARE = 0.1
@@ -51,11 +51,11 @@ def log_mean_overlap(
     Parameters
     ----------
     mean, log_var : Tensor of shape (M, K)
-        Means and log-variances of the rows i. Half precision is taken to float32.
+        Means and log-variances of the rows i. Half precision is converted to float32.
 
     other_mean, other_log_var : Tensor of shape (A, K), default=None
-        Means and log-variances of the columns j. By default the rows themselves; for a bound
-        on an entropy the columns must contain the rows.
+        Means and log-variances of the columns j, by default the rows. For a bound on an entropy,
+        the columns must include the rows.
 
     log_weights : Tensor of shape (A,) or (M, A), default=None
         Logs of the weights w, which sum to 1 over the columns. By default ``-log A``.
@@ -68,7 +68,7 @@ def log_mean_overlap(
     Raises
     ------
     ValueError
-        If shapes do not fit, or only one of ``other_mean`` and ``other_log_var`` is given.
+        If shapes do not match, or only one of ``other_mean`` and ``other_log_var`` is given.
 
     References
     ----------
@@ -109,7 +109,7 @@ def compute_log_mean_overlap(
         :math:`\log Z_j`, a sum over rows i with weights u_j. Terms are cut off at 1.
 
     path : {"auto", "dense", "tiled", "sparse"}, default="auto"
-        How the pairs are computed. "dense" takes no start.
+        How the pairs are computed. "dense" does not support ``start``.
     """
     symmetric = other_mean is None and other_log_var is None
     if symmetric:
@@ -120,7 +120,7 @@ def compute_log_mean_overlap(
     assert other_log_var is not None
     a, given = len(other_mean), (mean, log_var, other_mean, other_log_var)
     dtype = reduce(torch.promote_types, {tensor.dtype for tensor in given}, torch.float32)
-    rows = mean.to(dtype), log_var.to(dtype)  # once, so that gradients are summed in this dtype
+    rows = mean.to(dtype), log_var.to(dtype)  # gradients are summed in this dtype
     columns = rows if symmetric else (other_mean.to(dtype), other_log_var.to(dtype))
     if log_weights is None:
         log_weights = columns[0].new_full((a,), -math.log(a))
@@ -136,7 +136,7 @@ def compute_log_mean_overlap(
 def _dense(
     mean: Tensor, log_var: Tensor, other_mean: Tensor, other_log_var: Tensor, log_weights: Tensor
 ) -> Tensor:
-    """The formula as it stands, differentiated by autograd."""
+    """Compute the formula directly; autograd differentiates it."""
     total_var = log_var.exp()[:, None] + other_log_var.exp()  # (M, A, K)
     squared = (mean[:, None] - other_mean).square()
     log_overlap = -0.5 * (total_var.log() + squared / total_var).sum(dim=2)  # (M, A)
@@ -155,7 +155,9 @@ def _check_shapes(mean: Tensor, log_var: Tensor, **others: Tensor | None) -> Non
         raise ValueError(f"log_var must have the shape of mean, {shape}. Got {(*log_var.shape,)}.")
     for name in ("other_mean", "other_log_var"):
         if name not in given:
-            raise ValueError(f"other_mean and other_log_var go together. Got {name}=None.")
+            raise ValueError(
+                f"other_mean and other_log_var must be given together. Got {name}=None."
+            )
     (m, k), other = shape, tuple(given["other_mean"].shape)
     if len(other) != 2 or other[0] == 0 or other[1] != k:
         raise ValueError(f"other_mean must have shape (A, {k}), A >= 1. Got {other}.")

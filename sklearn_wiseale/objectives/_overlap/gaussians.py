@@ -12,12 +12,12 @@ __all__ = ["DiagonalGaussians", "is_sync_free", "log_constant", "spans"]
 
 
 def is_sync_free(like: Tensor) -> bool:
-    """Whether reading a tensor's values does not make the host wait for its device."""
+    """Return whether the host can read a tensor's values without waiting for a device."""
     return like.device.type == "cpu"
 
 
 def log_constant(mean: Tensor) -> float:
-    """Constant of log overlaps with the sign reversed, for means of shape (n, K)."""
+    """Return minus the constant term of log overlaps, for means of shape (n, K)."""
     return 0.5 * mean.shape[1] * math.log(2 * math.pi)
 
 
@@ -27,7 +27,7 @@ def spans(start: int, stop: int, length: int) -> list[slice]:
 
 
 class DiagonalGaussians:
-    """Means and variances of n Gaussians, (2 K, n), and the sums of derivatives by them."""
+    """Means and variances of n Gaussians, (2 K, n), and the gradient by them."""
 
     def __init__(self, table: Tensor, gradient: Tensor | None = None) -> None:
         self.table, self.gradient = table, gradient
@@ -58,7 +58,7 @@ class DiagonalGaussians:
 
     @cached_property
     def features(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Terms of the bound in ``find_significant_pairs`` that depend on columns alone."""
+        """Terms of the bound in ``find_significant_pairs`` that depend on the columns only."""
         centre, log_var = self.mean.mean(dim=1, keepdim=True), self.var.log()
         mean = self.mean - centre
         square, last = mean.square(), 0.5 * log_var.sum(dim=0, keepdim=True)

@@ -1,6 +1,6 @@
-r"""Search for the pairs of Gaussians whose overlap is not lost in rounding.
+r"""Search for the pairs of Gaussians whose overlap is larger than rounding errors.
 
-It uses an upper bound on the log overlap that is a matrix product. For any number c,
+It uses an upper bound on the log overlap that is a matrix product. For any c > 0,
 
 .. math::
 
@@ -24,7 +24,7 @@ _SPARSE_COMPONENTS, _SPARSE_PAIRS = 5, 2**16
 
 
 def use_sparse_pairs(mean: Tensor, n_columns: int) -> bool:
-    """Whether it pays to search for the significant pairs of rows, (M, K), and columns."""
+    """Return whether a search for the significant pairs of rows, (M, K), and columns pays off."""
     m, k = mean.shape
     return k >= _SPARSE_COMPONENTS and m * n_columns >= _SPARSE_PAIRS and is_sync_free(mean)
 
@@ -32,10 +32,10 @@ def use_sparse_pairs(mean: Tensor, n_columns: int) -> bool:
 def find_significant_pairs(
     rows: DiagonalGaussians, columns: DiagonalGaussians, reference: Tensor, max_share: float
 ) -> tuple[Tensor, Tensor] | None:
-    """Find all pairs (i, j) whose overlap is not negligible beside a reference.
+    """Find all pairs (i, j) whose log overlap is not negligible beside a reference.
 
-    The reference holds logarithms, (n, m), and is overwritten. The result is None if more than
-    ``max_share`` of all pairs are found, or if the bound is not accurate, as for points.
+    The reference, (n, m), is overwritten. The result is None if more than ``max_share`` of all
+    pairs are found, or if the bound is not accurate, as for points.
     """
     centre, typical_var, matrix, largest = columns.features
     mean, var = rows.mean - centre, rows.var
@@ -47,7 +47,7 @@ def find_significant_pairs(
     left = torch.cat([*parts, by_row.sum(dim=0, keepdim=True), torch.ones_like(mean[:1])])
     eps = torch.finfo(mean.dtype).eps
     rounding = eps * float((left.abs().amax(dim=1) * largest).sum())
-    if not rounding < 1.0:  # also if it is NaN
+    if not rounding < 1.0:  # or NaN
         return None
     bound = torch.mm(left.mul_(-0.5).T, matrix, out=torch.empty_like(reference))  # not autocast
     found = bound > reference.add_(math.log(1e-3 * eps) - rounding)

@@ -13,16 +13,16 @@ from .pairs import find_significant_pairs
 
 __all__ = ["Tile", "exp_", "iterate_tiles"]
 
-#: Numbers in an array of a tile, in float32: what fits a cache, and what keeps a GPU busy.
+#: Float32 numbers in an array of a tile: as many as fit into a CPU's cache, or keep a GPU busy.
 _TILE_CPU, _TILE_GPU = 2**18, 2**24
 #: Largest number of variances that are multiplied before a logarithm is taken.
 _FACTORS = 8
 
 
 def exp_(exponent: Tensor) -> Tensor:
-    """Compute the exponential in place, with 0 for what is far below the rounding of 1.
+    """Compute the exponential in place, with 0 for results that are negligible beside 1.
 
-    Subnormal numbers, which slow processors down, do not occur.
+    This avoids subnormal numbers, with which arithmetic is slow.
     """
     lowest = 2 * math.log(torch.finfo(exponent.dtype).eps)
     return torch.threshold_(exponent.clamp_(min=lowest).exp_(), 1.001 * math.exp(lowest), 0.0)
@@ -37,7 +37,7 @@ class Tile:
     Parameters
     ----------
     rows, columns : DiagonalGaussians
-        If they are the same object, a tile off the diagonal has the role of its transpose too.
+        If they are the same object, a tile off the diagonal also stands for its transpose.
 
     spans : (slice, slice)
         The rows and columns of the tile.
@@ -154,7 +154,9 @@ def iterate_tiles(
     numbers = 4 * numbers // rows.table.element_size()
     factors, search = _factors(rows, columns), lower is not None and sparse_share > 0
     if lower is not None:
-        lower = lower.clamp(min=torch.finfo(lower.dtype).min)  # less -inf, it is not NaN
+        lower = lower.clamp(
+            min=torch.finfo(lower.dtype).min
+        )  # finite, so that differences are not NaN
     size = numbers if search else max(1, numbers // k)
     most = min(k * len(rows) * len(columns), max(numbers, k * len(columns)))
     scratch = rows.table.new_empty(3, most)
@@ -167,7 +169,7 @@ def iterate_tiles(
             if column_weights is not None:
                 reference = reference.minimum(-column_weights[others])
             index = find_significant_pairs(rows.part(span), met, reference, sparse_share)
-            search = index is not None  # what fails once is not tried again
+            search = index is not None  # do not repeat a search that failed
         length = max(1, numbers // (k * len(met))) if index is None else len(rows)
         for strip in spans(span.start, span.stop, length):
             yield Tile(rows, columns, (strip, others), factors, index, scratch)
