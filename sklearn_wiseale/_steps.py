@@ -15,12 +15,14 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ._data.frames import library_of
 from ._data.rows import Rows, chunk_length, dense, has_missing
 from ._data.scaling import Scaling
-from ._data.validation import check_rows, image_rows
+from ._data.validation import check_rows, image_rows, refuse_empty_frames, validate_data
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
 from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
+from ._model.tables import Table, has_only_numbers
 from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
     BestState,
@@ -32,7 +34,7 @@ from ._training.callbacks import (
 )
 from ._training.distributed import Processes, current_processes
 from ._training.net import VariationalNet, build_net
-from ._training.parameters import find_device, resolve
+from ._training.parameters import check_scale, find_device, resolve
 from ._training.plan import batch_size, learning_rate, n_epochs, split_rows
 from .diagnostics import AggregateKLBounds, aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
@@ -50,7 +52,7 @@ class EstimatorSteps(BaseEstimator):
 
     n_components: int
     objective: str | Objective
-    likelihood: str | Likelihood
+    likelihood: str | Likelihood | dict[Any, str | Likelihood]
     network: str | Network
     scale: str | None
     max_epochs: int | str
@@ -75,6 +77,8 @@ class EstimatorSteps(BaseEstimator):
     _built: dict[str, Any]  # what the fitted state was built from
     _net_params: dict[str, Any] | None  # that net_ was built with
     _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
+    _table: Table | None = None  # of the dataframe that fit was given, if it has more than numbers
+    _aggregate: np.ndarray  # means and log-variances of training rows, (2, m, n_components)
 
     # scikit-learn and files -------------------------------------------------------------------
 
@@ -110,12 +114,21 @@ class EstimatorSteps(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        named = isinstance(self.likelihood, str)
-        likelihood = LIKELIHOODS.get(self.likelihood) if named else self.likelihood
+        likelihood: Any = self.likelihood
+        if isinstance(likelihood, str) and likelihood not in ("auto", *LIKELIHOODS):
+            likelihood = None
+        likelihood = resolve("likelihood", likelihood)
         tags.input_tags.allow_nan = bool(getattr(likelihood, "allow_nan", False))
         codes = "float64" if self.precision == "float64" else "float32"
         tags.transformer_tags.preserves_dtype = [codes]
         return tags
+
+    @property
+    def column_likelihoods_(self) -> dict[Any, str]:
+        """Likelihood of each column, if fit was given a dataframe with more than numbers."""
+        if self._table is None:
+            raise AttributeError("fit was given no dataframe with columns that are not numbers")
+        return self._table.likelihood_names
 
     @property
     def _n_features_out(self) -> int:
@@ -222,7 +235,7 @@ class EstimatorSteps(BaseEstimator):
                     f"training goes on from a fitted state. Got {now!r} instead: set it back, or "
                     "call fit with warm_start=False."
                 )
-            divergence = now.build(self.n_features_in_, self.n_components)
+            divergence = now.build(self._width, self.n_components)
             self.net_.criterion_ = divergence.to(self.net_.device)
             self._built = {**self._built, name: now}
 
@@ -230,7 +243,10 @@ class EstimatorSteps(BaseEstimator):
         self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: Processes
     ) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
-        moments = column_moments(X, getattr(self, "feature_names_in_", None), processes)
+        names = getattr(self, "feature_names_in_", None)
+        if self._table is not None:
+            names = self._table.encoded_names
+        moments = column_moments(X, names, processes)
         likelihood = parts["likelihood"]
         self._scaling = column_scaling(moments, likelihood.scale_modes(self.scale, X.shape[1]))
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
@@ -304,7 +320,7 @@ class EstimatorSteps(BaseEstimator):
         epochs = n_epochs(self.max_epochs, n, net.batch_size) if decays else 1
         callbacks = dict(net.callbacks_)
         if "schedule" in callbacks:
-            rate = self.learning_rate, net.batch_size, self.n_features_in_
+            rate = self.learning_rate, net.batch_size, self._width
             callbacks["schedule"].learning_rate = learning_rate(*rate, decays=decays)
             callbacks["schedule"].horizon_ = epochs * -(-n // net.batch_size) if decays else None
         if "best_state" in callbacks:
@@ -314,7 +330,8 @@ class EstimatorSteps(BaseEstimator):
         shows_bar = self.verbose and processes.is_first
         bar = [("progress", ProgressBar(epochs))] if shows_bar else []
         net.callbacks_ = [*bar, *before, *extra_callbacks]
-        self.__dict__.pop("aggregate_kl_bounds_", None)
+        for name in ("aggregate_kl_bounds_", "_aggregate"):
+            self.__dict__.pop(name, None)
         try:
             seen = self.n_samples_seen_
             first_row = 0 if decays else seen - n
@@ -346,12 +363,17 @@ class EstimatorSteps(BaseEstimator):
         std = noise.numpy(force=True).astype(np.float64) * self._scaling.scale
         modes = self._built["likelihood"].scale_modes(self._built["scale"], len(std))
         by_column = noise.numel() > 1 or any(mode == "feature" for _, mode in modes)
+        if self._table is not None:
+            std = self._table.by_column(std)
         self.noise_scale_ = std if by_column else float(std[0])
 
     def _bound_aggregate(
         self, X: Any, missing: bool, processes: Processes, rng: np.random.RandomState, n_rows: int
     ) -> np.ndarray:
-        """Set ``aggregate_kl_bounds_``, the upper from at most ``n_rows`` rows; return codes."""
+        """Set ``aggregate_kl_bounds_``, the upper from at most ``n_rows`` rows; return codes.
+
+        The posteriors of these rows are kept: ``sample`` draws codes from their mixture.
+        """
 
         def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
             return self._encode(self._training_rows(X, missing), first)
@@ -365,21 +387,59 @@ class EstimatorSteps(BaseEstimator):
             aggregate_kl(mean[chosen], log_var[chosen], method="jensen"),
             len(chosen),
         )
+        self._aggregate = np.stack([mean[chosen], log_var[chosen]])
         return mean
 
     # rows -----------------------------------------------------------------------------------
 
-    def _validate_rows(self, X: Any, *, reset: bool) -> Any:
-        """Check X of a fit; return an ndarray, memmap or CSR matrix of any real dtype."""
-        built = {} if reset else self._built
-        likelihood = built.get("likelihood") or resolve("likelihood", self.likelihood)
-        X, image_shape = image_rows(X, built.get("network") or self.network)
+    def _validate_rows(self, X: Any, parts: dict[str, Any], *, reset: bool) -> Any:
+        """Check X of a fit; return an ndarray, memmap or CSR matrix of any real dtype.
+
+        The likelihood among the parts becomes that of the columns, if these are of several kinds.
+        """
+        X, image_shape = image_rows(X, self._built["network"] if not reset else parts["network"])
+        X = self._from_frame(X, reset=reset)
+        table, asked = self._table, {} if self.likelihood == "auto" else self.likelihood
+        if table is not None and repr(table.asked) == repr(asked):
+            parts["likelihood"] = table.likelihood
+        likelihood = parts["likelihood"] if reset else self._built["likelihood"]
         finite = "allow-nan" if likelihood.allow_nan else True
-        X = check_rows(self, X, reset=reset, finite=finite)
+        X = check_rows(self, X, reset=reset, finite=finite, names=table is None)
         likelihood.check_support(X)
         if reset:
             self._image_shape = image_shape
         return X
+
+    def _from_frame(self, X: Any, *, reset: bool) -> Any:
+        """The array of a dataframe with columns of several kinds; everything else as it is."""
+        library = library_of(X)
+        if reset:
+            self._table = None
+            named = isinstance(self.likelihood, dict)
+            if named and library is None:
+                raise ValueError(
+                    "The 'likelihood' parameter of WiSEALETransformer must be no dict unless X is "
+                    f"a dataframe of pandas or polars. Got a dict, and X of {type(X).__name__}."
+                )
+            if library is None or not (named or self.likelihood == "auto"):
+                return X
+            refuse_empty_frames(X)
+            if not named and has_only_numbers(X, library):
+                return X
+            asked = self.likelihood if isinstance(self.likelihood, dict) else {}
+            validate_data(self, X, reset=True, skip_check_array=True)
+            self._table = Table.from_frame(X, library, asked)
+            check_scale(self.scale, self._table.likelihood)
+        if self._table is None:
+            return X
+        if library is None:
+            raise ValueError(
+                "X must be a dataframe with the columns that it had in fit, "
+                f"{self._table.names!r}. Got {type(X).__name__}."
+            )
+        refuse_empty_frames(X)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return self._table.encode(X, library)
 
     def _training_rows(self, X: Any, missing: bool, index: np.ndarray | None = None) -> Rows:
         """Rows of a validated X; ``missing`` tells whether entries are missing."""
@@ -392,18 +452,21 @@ class EstimatorSteps(BaseEstimator):
         With ``float64``, they are on the CPU if the net's device does not support float64.
         """
         check_is_fitted(self)
-        device = torch.device(self._ready_net().device)
-        likelihood = self._built["likelihood"]
         X, _ = image_rows(X, self._built["network"])
-        X = check_rows(self, X, reset=False, finite=False)
-        likelihood.check_support(X)
+        X = self._from_frame(X, reset=False)
+        X = check_rows(self, X, reset=False, finite=False, names=self._table is None)
+        self._built["likelihood"].check_support(X)
+        return self._rows(X, float64=float64)
+
+    def _rows(self, X: Any, *, float64: bool = False) -> Rows:
+        device = torch.device(self._ready_net().device)
         return Rows(
             X,
             self._scaling,
             self._dtype,
             torch.device("cpu") if float64 and device.type == "mps" else device,
             unchecked=type(self).__name__,
-            allow_nan=likelihood.allow_nan,
+            allow_nan=self._built["likelihood"].allow_nan,
         )
 
     def _encode(self, rows: Rows, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -430,10 +493,10 @@ class EstimatorSteps(BaseEstimator):
             )
 
     def _decode(self, Z: np.ndarray, read: Callable[[Any, torch.Tensor], torch.Tensor]) -> Any:
-        """Rows in the units of X: ``read`` takes the likelihood and the decoder's output."""
+        """Rows of an array, in the units of X: ``read`` takes likelihood and decoder's output."""
         net = self._ready_net()
-        X = np.empty((len(Z), self.n_features_in_), dtype=self._inverse_dtype)
-        step = chunk_length(self.n_features_in_)
+        X = np.empty((len(Z), self._width), dtype=self._inverse_dtype)
+        step = chunk_length(self._width)
         with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(Z), step):
                 part = slice(start, start + step)
@@ -441,7 +504,18 @@ class EstimatorSteps(BaseEstimator):
                 output = read(net.module_.likelihood, decode(net.module_, z))
                 X[part] = self._scaling.invert(output.numpy(force=True))
                 self._refuse_overflow("decoded rows", X[part], Z[part], start)
+        return X
+
+    def _like_fit(self, X: np.ndarray, index: Any = None) -> Any:
+        """Rows of an array in the form of those in ``fit``: as images, or as a dataframe."""
+        if self._table is not None:
+            return self._table.decode(X, index)
         return X if self._image_shape is None else X.reshape(len(X), *self._image_shape)
+
+    @property
+    def _width(self) -> int:
+        """Columns of X as an array."""
+        return len(self._scaling.scale)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -15,14 +15,13 @@ from ._data.validation import (
     Interval,
     RealNotInt,
     StrOptions,
-    check_codes,
     check_count,
     check_seed,
 )
+from ._generation import GenerationMixin
 from ._model.inference import default_draws, log_likelihoods
 from ._persistence.onnx import export
 from ._persistence.save import write
-from ._steps import EstimatorSteps
 from ._training.callbacks import EachEpoch
 from ._training.distributed import current_processes
 from ._training.outcome import warn_of_collapse, warn_of_end
@@ -41,7 +40,7 @@ _BOUND_ROWS_OF_CHUNK = 256  # in partial_fit, which must stay cheap
 
 
 class WiSEALETransformer(
-    EstimatorSteps,
+    GenerationMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -64,9 +63,13 @@ class WiSEALETransformer(
         The objective to minimise; a string selects a class with its default parameters. See
         :mod:`sklearn_wiseale.objectives`.
 
-    likelihood : str or Likelihood, default="gaussian"
+    likelihood : str, Likelihood or dict of column name to either, default="auto"
         Observation model p(x|z): "gaussian", "bernoulli", "poisson", "negative_binomial",
-        "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`.
+        "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`. "auto" is Gaussian for
+        arrays and for dataframes of numbers. In dataframes of pandas or polars with other columns,
+        booleans, categories and texts are categorical; numbers, dates and durations are Gaussian;
+        ``inverse_transform`` and ``sample`` then return dataframes. A dict names the likelihoods
+        of some columns, such as ``{"visits": "poisson"}``; the others follow the same rule.
 
     network : {"mlp"} or Network, default="mlp"
         Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
@@ -165,6 +168,10 @@ class WiSEALETransformer(
     n_features_in_ : int
         Columns of X.
 
+    column_likelihoods_ : dict of column name to str
+        Likelihood of each column; only if X was a dataframe with columns that are not numbers, or
+        ``likelihood`` is a dict.
+
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if X had string names.
 
@@ -219,7 +226,7 @@ class WiSEALETransformer(
     _parameter_constraints: dict[str, list[Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "objective": [StrOptions(set(OBJECTIVES)), Objective],
-        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
+        "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, dict],
         "network": [StrOptions(set(NETWORKS)), Network],
         "scale": [StrOptions({"auto", "feature", "global"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -243,7 +250,7 @@ class WiSEALETransformer(
         n_components: int = 2,
         *,
         objective: str | Objective = "wiseale",
-        likelihood: str | Likelihood = "gaussian",
+        likelihood: str | Likelihood | dict[Any, str | Likelihood] = "auto",
         network: str | Network = "mlp",
         scale: str | None = "auto",
         max_epochs: int | str = "auto",
@@ -361,7 +368,7 @@ class WiSEALETransformer(
             with processes.raise_on_all():
                 parts = check_parameters(self)
                 warm = self.warm_start and hasattr(self, "net_")
-                X = self._validate_rows(X, reset=not warm)
+                X = self._validate_rows(X, parts, reset=not warm)
                 params_hash = self._hash_parameters(processes)  # before random numbers are drawn
                 rng = check_seed(self.random_state)
             self._require_same_fit(processes, X)
@@ -426,7 +433,7 @@ class WiSEALETransformer(
                         "set. Use early_stopping='auto' or False."
                     )
                 first = not hasattr(self, "net_")
-                X = self._validate_rows(X, reset=first)
+                X = self._validate_rows(X, parts, reset=first)
                 rng = check_seed(self.random_state if first else 0)
             self._require_same_fit(processes, X)
             rng = processes.share_rng(rng)
@@ -463,30 +470,6 @@ class WiSEALETransformer(
         return self._encode(self._rows_in_use(X))[0]
 
     @enough_memory(TO_USE)
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Means of p(x|z), in the units of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Codes, for instance from :meth:`transform`.
-
-        Returns
-        -------
-        X_original : ndarray of shape (n_samples, n_features)
-            Expected values given the codes: float32 if it holds the training data without loss and
-            with room to spare, else float64.
-
-        Raises
-        ------
-        ValueError
-            If X has not ``n_components_`` columns, or if decoded rows are not finite.
-        """
-        check_is_fitted(self)
-        Z = check_codes(X, self.n_components_, self._dtype, type(self).__name__)
-        return self._decode(Z, lambda likelihood, output: likelihood.mean(output))
-
-    @enough_memory(TO_USE)
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian posteriors q(z|x).
 
@@ -504,32 +487,6 @@ class WiSEALETransformer(
         """
         mean, log_var = self._encode(self._rows_in_use(X))
         return mean, np.exp(0.5 * log_var)
-
-    @enough_memory(TO_USE)
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draw from the model: codes from the prior, then rows from p(x|z), noise included.
-
-        For rows without noise, pass standard normal codes to ``inverse_transform``.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-
-        random_state : int, RandomState instance or None, default=None
-            None draws from numpy's global generator.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of X.
-        """
-        check_is_fitted(self)
-        n_samples = check_count("n_samples", n_samples)
-        rng = check_seed(random_state)
-        Z = rng.standard_normal((n_samples, self.n_components_))
-        device = self._ready_net().device
-        generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
-        return self._decode(Z, lambda likelihood, output: likelihood.sample(output, generator))
 
     @enough_memory(TO_SCORE)
     def score_samples(
@@ -570,7 +527,7 @@ class WiSEALETransformer(
         """
         rows = self._rows_in_use(X, float64=True)
         if n_draws == "auto":
-            n_draws = default_draws(self.n_features_in_)
+            n_draws = default_draws(self._width)
         n_draws = check_count("n_draws", n_draws)
         model = self.net_.module_, rows, self.n_components_
         found = log_likelihoods(*model, n_draws, self._scaling.scale)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Field", "FrameLibrary", "PandasLibrary", "PolarsLibrary", "library_of"]
+__all__ = ["Field", "FrameLibrary", "library_named", "library_of"]
 
 
 #: A day in units of numpy's dates.
@@ -97,6 +97,14 @@ def library_of(X: Any) -> FrameLibrary | None:
     return None
 
 
+def library_named(name: str) -> FrameLibrary:
+    """The library with a name, or a ValueError."""
+    for library in (PandasLibrary(), PolarsLibrary()):
+        if library.name == name:
+            return library
+    raise ValueError(f"dataframes must be of pandas or polars. Got {name!r}.")
+
+
 class PandasLibrary(FrameLibrary):
     """Dataframes of pandas."""
 
@@ -175,7 +183,10 @@ class PandasLibrary(FrameLibrary):
             column = X.iloc[:, number]
             missing = column.isna().to_numpy()
             if missing.any():
-                new = filled.iloc[:, number].astype(column.dtype)
+                new = filled.iloc[:, number]
+                if self.field(column).kind == "number":  # which astype would not round
+                    new = self.from_numbers(self.numbers(new), column.dtype)
+                new = new.astype(column.dtype)
                 new.index = column.index
                 result.isetitem(number, column.where(~missing, new))
         return result
@@ -280,7 +291,10 @@ class PolarsLibrary(FrameLibrary):
             missing = old.is_null()
             if old.dtype.is_float():
                 missing = missing | old.is_nan().fill_null(False)
-            new = filled[old.name].cast(old.dtype) if missing.any() else old
+            new = filled[old.name] if missing.any() else old
+            if missing.any() and self.field(old).kind == "number":  # which a cast would not round
+                new = self.from_numbers(self.numbers(new), old.dtype)
+            new = new.cast(old.dtype)
             columns.append(old.zip_with(~missing, new))
         return X.with_columns(columns)
 
@@ -317,7 +331,7 @@ _POLARS_DTYPES = {
 
 
 def _date_code(dtype: Any) -> str:
-    """numpy's code of a dtype of dates or durations of pandas, such as "M8[us]"; "" of others."""
+    """Numpy's code of a dtype of dates or durations of pandas, such as "M8[us]"; "" of others."""
     import pandas as pd
 
     kind = getattr(dtype, "kind", "")

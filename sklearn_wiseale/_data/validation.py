@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -27,7 +28,9 @@ __all__ = [
     "check_seed",
     "image_rows",
     "refuse_dates",
+    "refuse_empty_frames",
     "text_columns",
+    "validate_data",
 ]
 
 
@@ -86,21 +89,28 @@ class Part(BaseEstimator):
         self._validate_params()
 
 
-def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | str = True) -> Any:
+def check_rows(
+    estimator: BaseEstimator,
+    X: Any,
+    *,
+    reset: bool,
+    finite: bool | str = True,
+    names: bool = True,
+) -> Any:
     """X as ndarray, memmap or CSR matrix of any real dtype.
 
-    With ``finite=False``, :class:`Rows` checks the values later; "allow-nan" allows NaN.
+    With ``finite=False``, :class:`Rows` checks the values later; "allow-nan" allows NaN. Without
+    ``names``, the number and the names of the columns are not those that the estimator has seen.
     """
+    validate = partial(validate_data, estimator, reset=reset) if names else check_array
     X = as_numpy(X)
-    _refuse_frames_without_rows(X)
+    refuse_empty_frames(X)
     try:
         if _has_dates(X):
             raise TypeError("X has columns of dates or durations")
         with np.errstate(invalid="ignore"):  # of the sum of opposite infinities
-            checked = validate_data(
-                estimator,
+            checked = validate(
                 X,
-                reset=reset,
                 accept_sparse="csr",
                 dtype="numeric",
                 ensure_min_samples=2 if reset else 1,
@@ -120,7 +130,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, finite: bool | 
     return checked
 
 
-def _refuse_frames_without_rows(X: Any) -> None:
+def refuse_empty_frames(X: Any) -> None:
     """Raise an error for lazy frames, and for frames without rows or columns."""
     if type(X).__name__ == "LazyFrame":  # of polars, or one that narwhals makes
         raise TypeError("X must hold its rows. Got a LazyFrame: pass X.collect().")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.preprocessing import OneHotEncoder
 
-from .._data.frames import Field, FrameLibrary
+from .._data.frames import Field, FrameLibrary, library_named
 from ..likelihoods import LIKELIHOODS, Categorical, Gaussian, Likelihood, Mixed
 
 __all__ = ["Column", "Table", "has_only_numbers"]
@@ -44,6 +44,13 @@ class Column(NamedTuple):
             return 1
         return len(self.categories) if len(self.categories) > 1 else 0
 
+    @property
+    def encoded_names(self) -> list[str]:
+        """Names of the numbers or of the probabilities of the categories."""
+        if self.categories is None:
+            return [self.name]
+        return [f"{self.name}_{category}" for category in self.categories]
+
 
 class Table:
     """Columns of the dataframe that ``fit`` was given.
@@ -56,6 +63,9 @@ class Table:
     columns : list of Column
         In the order of the dataframe.
 
+    asked : dict of column name to likelihood
+        Likelihoods that the user has named.
+
     Attributes
     ----------
     likelihood : Mixed
@@ -65,8 +75,13 @@ class Table:
         Columns of the array.
     """
 
-    def __init__(self, library: FrameLibrary, columns: Sequence[Column]) -> None:
-        self.library, self.columns = library, list(columns)
+    def __init__(
+        self,
+        library: FrameLibrary,
+        columns: Sequence[Column],
+        asked: Mapping[Any, str | Likelihood],
+    ) -> None:
+        self.library, self.columns, self.asked = library, list(columns), dict(asked)
         groups: dict[str, list[int]] = {}
         for number, column in enumerate(self.columns):
             if column.width:
@@ -119,7 +134,7 @@ class Table:
             _column(name, library.column(X, number), library, likelihoods.get(name))
             for number, name in enumerate(names)
         ]
-        table = cls(library, columns)
+        table = cls(library, columns, likelihoods)
         if not table.width:
             raise ValueError("X must have a column with more than one category. Got none.")
         return table
@@ -131,6 +146,15 @@ class Table:
     def names(self) -> list[Any]:
         """Names of the columns."""
         return [column.name for column in self.columns]
+
+    @property
+    def encoded_names(self) -> np.ndarray:
+        """Names of the columns of the array."""
+        names = np.empty(self.width, dtype=object)
+        for column, place in zip(self.columns, self.places, strict=True):
+            if column.width:
+                names[place] = column.encoded_names
+        return names
 
     @property
     def likelihood_names(self) -> dict[Any, str]:
@@ -158,6 +182,15 @@ class Table:
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if not isinstance(v, OneHotEncoder)}
 
+    def by_column(self, values: np.ndarray) -> np.ndarray:
+        """Values of the array's columns, (width,), for the dataframe's; NaN for categories."""
+        return np.array(
+            [
+                values[place.start] if column.categories is None else np.nan
+                for column, place in zip(self.columns, self.places, strict=True)
+            ]
+        )
+
     # to arrays and back ---------------------------------------------------------------------
 
     def encode(self, X: Any, library: FrameLibrary) -> np.ndarray:
@@ -180,9 +213,8 @@ class Table:
         missing = np.empty((len(X), len(numbers)), dtype=bool)
         for place, number in enumerate(numbers):
             column, missing[:, place] = library.values(library.column(X, number))
-            values[:, place] = np.where(
-                missing[:, place], _objects(self.columns[number].categories[:1]), column
-            )
+            values[:, place] = column
+            values[missing[:, place], place] = (self.columns[number].categories or [None])[0]
         start = self.places[numbers[0]].start
         one_hot = self._encoder.transform(values)
         starts = np.array([self.places[number].start - start for number in numbers])
@@ -191,7 +223,8 @@ class Table:
         one_hot[np.repeat(missing | unknown, sizes, axis=1)] = np.nan
         encoded[:, start : start + one_hot.shape[1]] = one_hot
         if unknown.any():
-            names = [self.columns[n].name for n, some in zip(numbers, unknown.any(0)) if some]
+            some = np.array(numbers)[unknown.any(axis=0)]
+            names = [self.columns[number].name for number in some]
             warnings.warn(
                 f"X has categories that were not seen in fit, in the columns {names!r}. "
                 "These entries are treated as missing.",
@@ -199,7 +232,15 @@ class Table:
                 stacklevel=2,
             )
 
-    def decode(self, encoded: np.ndarray, *, index: Any = None, clip: bool = False) -> Any:
+    def clip(self, encoded: np.ndarray) -> np.ndarray:
+        """Rows of an array with numbers no further out than those of the rows in ``fit``."""
+        low, high = np.full((2, self.width), [[-np.inf], [np.inf]])
+        for column, place in zip(self.columns, self.places, strict=True):
+            if column.categories is None:
+                low[place], high[place] = column.low - column.origin, column.high - column.origin
+        return encoded.clip(low, high)
+
+    def decode(self, encoded: np.ndarray, index: Any = None) -> Any:
         """Rows of an array as a dataframe: most likely categories, rounded integers and dates.
 
         Parameters
@@ -209,41 +250,92 @@ class Table:
 
         index : Index, default=None
             Of a pandas dataframe.
-
-        clip : bool, default=False
-            Keep numbers between the least and the largest of the rows in ``fit``.
         """
         columns = []
         for column, place in zip(self.columns, self.places, strict=True):
-            block = encoded[:, place]
+            block = encoded[:, place].astype(np.float64)
             if column.categories is None:
-                numbers = block[:, 0] + column.origin
-                if clip:
-                    numbers = numbers.clip(column.low, column.high)
+                numbers = block[:, 0]
                 if column.step:
-                    base = column.origin
-                    numbers = base + np.rint((numbers - base) / column.step) * column.step
-                columns.append(self.library.from_numbers(numbers, column.dtype))
+                    numbers = np.rint(numbers / column.step) * column.step
+                columns.append(self.library.from_numbers(numbers + column.origin, column.dtype))
             else:
                 chosen = block.argmax(axis=1) if column.width else np.zeros(len(block), int)
                 values = _objects(column.categories or [None])[chosen]
                 columns.append(self.library.from_values(values, column.dtype))
         return self.library.frame(self.names, columns, index)
 
-    def probabilities(self, encoded: np.ndarray, *, index: Any = None) -> Any:
+    def probabilities(self, encoded: np.ndarray, index: Any = None) -> Any:
         """Rows of an array as a dataframe of float64: a column for each category."""
         names, columns = [], []
         for column, place in zip(self.columns, self.places, strict=True):
+            block = encoded[:, place].astype(np.float64)
             if column.categories is None:
-                names.append(column.name)
-                numbers = encoded[:, place.start] + column.origin
-                columns.append(self.library.from_numbers(numbers, self.library.float64))
-                continue
-            for i, category in enumerate(column.categories):
-                share = encoded[:, place.start + i] if column.width else np.ones(len(encoded))
-                names.append(f"{column.name}_{category}")
-                columns.append(self.library.from_numbers(share, self.library.float64))
+                block = block + column.origin
+            elif not column.width:
+                block = np.ones((len(block), len(column.categories)))
+            names += column.encoded_names
+            columns += [self.library.from_numbers(part, self.library.float64) for part in block.T]
         return self.library.frame(names, columns, index)
+
+    def encode_given(self, given: Mapping[Any, Any]) -> np.ndarray:
+        """A row of the array with the values of some columns, and NaN for the others: (width,).
+
+        Raises a ValueError if a name is that of no column, or a value cannot stand in its column.
+        """
+        row = np.full(self.width, np.nan)
+        names = self.names
+        for name, value in given.items():
+            if name not in names:
+                raise ValueError(f"given must name columns of X, {names!r}. Got {name!r}.")
+            column, place = self.columns[names.index(name)], self.places[names.index(name)]
+            if column.categories is not None:
+                if value not in column.categories:
+                    raise ValueError(
+                        f"given must have one of the categories {column.categories!r} for the "
+                        f"column {name!r}. Got {value!r}."
+                    )
+                if column.width:
+                    row[place] = np.arange(column.width) == column.categories.index(value)
+                continue
+            try:
+                entry = self.library.from_values(_objects([value]), column.dtype)
+                number = self.library.numbers(entry)[0]
+            except (ValueError, TypeError, ArithmeticError) as error:
+                raise ValueError(
+                    f"given must have a value of the dtype {column.dtype} for the column "
+                    f"{name!r}. Got {value!r}."
+                ) from error
+            if not np.isfinite(number):
+                raise ValueError(
+                    f"given must have a finite value for the column {name!r}. Got {value!r}."
+                )
+            row[place] = number - column.origin
+        return row
+
+    # files ----------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """The table in a form that files can hold."""
+        columns = [
+            [column.name, self.library.describe(column.dtype), *column[2:]]
+            for column in self.columns
+        ]
+        asked = [[name, likelihood] for name, likelihood in self.asked.items()]
+        return {"library": self.library.name, "columns": columns, "asked": asked}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Table:
+        """The table that :meth:`describe` has described; ValueError if it is not one."""
+        library = library_named(description["library"])
+        columns = [
+            Column(name, library.dtype(dtype), likelihood, categories, *map(float, numbers))
+            for name, dtype, likelihood, categories, *numbers in description["columns"]
+        ]
+        for column in columns:
+            if not isinstance(column.likelihood, Likelihood) or not np.isfinite(column[4:]).all():
+                raise ValueError(f"its column {column.name!r} cannot be read")
+        return cls(library, columns, dict(description["asked"]))
 
 
 def has_only_numbers(X: Any, library: FrameLibrary) -> bool:

@@ -20,7 +20,8 @@ import torch
 from .._data.scaling import Scaling
 from .._data.validation import Part
 from .._model.module import private_torch_rng
-from .._model.start import blank_module
+from .._model.start import blank_module, weight_dtype
+from .._model.tables import Table
 from .._training.net import build_net
 from .._training.parameters import PARTS, check_parameters, find_device
 from .._training.state import State, check_like, split_state
@@ -67,6 +68,7 @@ _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
         type(value) is tuple and list(map(type, value)) == [float, float, int]
     ),
     "_sklearn_output_config": _is_dict_of(str),
+    "_table": lambda value: type(value) is dict,
 }
 #: Attributes that every file has.
 _ALWAYS = tuple(_ATTRIBUTES)[:7]
@@ -93,6 +95,8 @@ def write(path: str | os.PathLike[str], estimator: Any) -> None:
     attributes["_inverse_dtype"] = np.dtype(estimator._inverse_dtype).str
     if "feature_names_in_" in attributes:
         attributes["feature_names_in_"] = list(map(str, estimator.feature_names_in_))
+    if attributes.pop("_table", None) is not None:
+        attributes["_table"] = estimator._table.describe()
     header = {
         "kind": "estimator",
         "class": kind.__name__,
@@ -105,6 +109,8 @@ def write(path: str | os.PathLike[str], estimator: Any) -> None:
     state["divergence"] = copy.deepcopy(net.criterion_).state_dict()  # without a bank
     scaling = estimator._scaling._asdict().items()
     state["scaling"] = {name: torch.from_numpy(np.array(value)) for name, value in scaling}
+    if "_aggregate" in fitted:
+        state["aggregate"] = {"posteriors": torch.from_numpy(estimator._aggregate)}
     write_file(target, state, header)
 
 
@@ -231,6 +237,10 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
         attributes["aggregate_kl_bounds_"] = AggregateKLBounds(*bounds)
     if np.shape(attributes.get("noise_scale_", 0.0)) not in ((), (n_features,)):
         raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
+    if "_table" in attributes:
+        attributes["_table"] = table = Table.from_description(attributes["_table"])
+        if len(table.columns) != n_features:
+            raise ValueError(f"its table must have {n_features} columns")
 
 
 def _available_device(stored: Any, precision: Any, asked: Any) -> Any:
@@ -248,6 +258,8 @@ def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
     """Set what fit builds, on the CPU: built from parameters, compared with a state and filled."""
     parts = check_parameters(fitted)
     n_features, k = estimator.n_features_in_, int(estimator.n_components_)
+    if estimator._table is not None:
+        n_features = estimator._table.width
     n_numbers = sum(tensor.numel() for tensor in split_state(state["module"])[0].values())
     if k != fitted.n_components or not estimator._n_axes <= k <= max(n_numbers, _FEW_COMPONENTS):
         raise ValueError(f"it cannot have {k} components")
@@ -256,6 +268,11 @@ def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
     scaling = Scaling(*(state["scaling"][name].numpy() for name in Scaling._fields))
     if not (scaling.scale > 0).all():
         raise ValueError("its scaling must be positive")
+    if "aggregate" in state:
+        n_rows, dtype = estimator.aggregate_kl_bounds_.n_upper, weight_dtype(fitted.precision)
+        posteriors = torch.empty(2, n_rows, k, dtype=dtype, device="meta")
+        check_like(state["aggregate"], {"posteriors": posteriors}, "aggregate", finite=True)
+        estimator._aggregate = state["aggregate"]["posteriors"].numpy()
     network = parts["network"]
     of_package = type(network).__module__.split(".")[0] == __name__.split(".")[0]
     is_known = of_package and not isinstance(network, Modules)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from sklearn.base import BaseEstimator, clone
 
-from ..likelihoods import LIKELIHOODS
+from ..likelihoods import LIKELIHOODS, Gaussian, Likelihood, Mixed
 from ..networks import NETWORKS
 from ..objectives import OBJECTIVES
 
@@ -19,6 +19,7 @@ __all__ = [
     "TO_SCORE",
     "TO_USE",
     "check_parameters",
+    "check_scale",
     "enough_memory",
     "find_device",
     "resolve",
@@ -53,7 +54,12 @@ _WITHOUT_EFFECT = (
 
 
 def resolve(name: str, part: Any) -> Any:
-    """The part itself, or the defaults of the class that a string stands for."""
+    """The part itself, or the defaults of the class that a string stands for.
+
+    The likelihood "auto", and a dict of those of columns, is Gaussian for arrays.
+    """
+    if isinstance(part, dict) or (name == "likelihood" and part == "auto"):
+        return Gaussian()
     return PARTS[name][part]() if isinstance(part, str) else part
 
 
@@ -80,17 +86,36 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
             "The 'net_params' parameter of WiSEALETransformer must give callbacks as a list. "
             f"Got {net_params['callbacks']!r} instead."
         )
+    if isinstance(estimator.likelihood, dict):
+        _check_column_likelihoods(estimator.likelihood)
     find_device(estimator.device, estimator.precision)
     parts = {name: clone(resolve(name, getattr(estimator, name))) for name in PARTS}
     for part in parts.values():
         part.check_parameters()
-    if estimator.scale in ("feature", "global") and not parts["likelihood"].scalable:
+    check_scale(estimator.scale, parts["likelihood"])
+    return parts
+
+
+def check_scale(scale: str | None, likelihood: Likelihood) -> None:
+    """Raise a ValueError if data of this likelihood cannot be scaled like that."""
+    if scale in ("feature", "global") and not likelihood.scalable:
         raise ValueError(
             "The 'scale' parameter of WiSEALETransformer must be 'auto' or None with the "
-            f"likelihood {parts['likelihood']!r}, whose data cannot be scaled. "
-            f"Got {estimator.scale!r} instead."
+            f"likelihood {likelihood!r}, whose data cannot be scaled. Got {scale!r} instead."
         )
-    return parts
+
+
+def _check_column_likelihoods(likelihoods: dict[Any, Any]) -> None:
+    """Raise a ValueError if a value is no likelihood of a column."""
+    for name, likelihood in likelihoods.items():
+        if isinstance(likelihood, Likelihood) and not isinstance(likelihood, Mixed):
+            likelihood.check_parameters()
+        elif likelihood not in LIKELIHOODS:
+            raise ValueError(
+                "The 'likelihood' parameter of WiSEALETransformer must give each column one of "
+                f"{sorted(LIKELIHOODS)} or a Likelihood object that is not Mixed. Got "
+                f"{likelihood!r} for the column {name!r}."
+            )
 
 
 def find_device(name: str | torch.device, precision: str) -> torch.device:

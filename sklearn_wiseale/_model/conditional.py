@@ -1,0 +1,121 @@
+"""What is missing given what is observed: means and draws of p(missing | observed).
+
+Both use codes that stand for p(z | observed) with importance weights, as the score does (Mattei and
+Frellsen 2019, *MIWAE*, arXiv:1812.02633, equations 12 and 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._data.rows import Rows
+from .evidence import proposal_noise, search_arrays, weighted_codes
+from .inference import decode
+from .module import VariationalModule
+
+__all__ = ["aggregate_codes", "codes_given", "conditional_draws", "conditional_means"]
+
+#: Codes for each row; numbers that are decoded at a time.
+_N_CODES = 256
+_DECODED_NUMBERS = 2**20
+#: Codes from which those of ``sample(given=...)`` are taken, and least effective number of them.
+_POOL = 2**14
+_FEW = 32.0
+
+
+@torch.no_grad()
+def conditional_means(
+    module: VariationalModule, rows: Rows, n_components: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of the rows with missing entries, (m,), and their means, (m, n_features), by chunks.
+
+    The means are those of p(x | observed), in scaled units, and of all entries.
+    """
+    noise = proposal_noise(_N_CODES, n_components).to(rows.device)
+    for numbers, z, share in _codes(module, rows, noise):
+        total = torch.zeros(len(z), rows.X.shape[1], dtype=torch.float64, device=z.device)
+        step = max(1, _DECODED_NUMBERS // total.numel())
+        for start in range(0, z.shape[1], step):
+            some = z[:, start : start + step]
+            mean = module.likelihood.mean(decode(module, some.flatten(0, 1))).double()
+            total += (share[:, start : start + step, None] * mean.view(*some.shape[:2], -1)).sum(1)
+        yield numbers, total
+
+
+@torch.no_grad()
+def conditional_draws(
+    module: VariationalModule,
+    rows: Rows,
+    n_components: int,
+    n_draws: int,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Like :func:`conditional_means`, but draws from p(x | observed): (n_draws, m, n_features)."""
+    shape = _N_CODES, n_components
+    noise = torch.randn(shape, dtype=torch.float64, device=rows.device, generator=generator)
+    for numbers, z, share in _codes(module, rows, noise):
+        chosen = torch.multinomial(share, n_draws, replacement=True, generator=generator)
+        each = torch.arange(len(z), device=z.device)
+        draws = [
+            module.likelihood.sample(decode(module, z[each, column]), generator)
+            for column in chosen.T
+        ]
+        yield numbers, torch.stack(draws)
+
+
+def _codes(
+    module: VariationalModule, rows: Rows, noise: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Numbers of the rows with missing entries, their codes (m, S, K) and shares (m, S)."""
+    start = 0
+    for x in rows.chunks(draws=search_arrays(noise.shape[1], len(noise))):
+        x, observed = module.observe(x)
+        some = (~observed.all(dim=1)).nonzero()[:, 0]
+        if len(some):
+            mean = module.encode(x, observed).mean[some].to(x.dtype)
+            given = x[some], mean, noise, observed[some]
+            z, log_weight = weighted_codes(module.decoder, module.likelihood, *given)
+            yield start + some, z.to(x.dtype), torch.softmax(log_weight, dim=1)
+        start += len(x)
+
+
+def aggregate_codes(posteriors: np.ndarray, n: int, rng: np.random.RandomState) -> np.ndarray:
+    """Draws from a mixture of posteriors, given as means and log-variances (2, m, K): (n, K)."""
+    mean, log_var = posteriors[:, rng.randint(posteriors.shape[1], size=n)].astype(np.float64)
+    return mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape)
+
+
+@torch.no_grad()
+def codes_given(
+    module: VariationalModule,
+    rows: Rows,
+    posteriors: np.ndarray | None,
+    n: int,
+    rng: np.random.RandomState,
+) -> np.ndarray:
+    """Codes given the observed entries of one row: (n, K).
+
+    They are draws from the aggregate of the posteriors, weighted by p(observed | z). If there is no
+    aggregate, or if too few of its codes explain the row, they are drawn from p(z | observed) under
+    the prior.
+    """
+    x, observed = module.observe(rows[slice(0, 1)])
+    if posteriors is not None:
+        pool = aggregate_codes(posteriors, max(_POOL, 4 * n), rng)
+        parts = []
+        for part in torch.from_numpy(pool).to(x).split(max(1, _DECODED_NUMBERS // x.shape[1])):
+            each = x.expand(len(part), -1), decode(module, part), observed.expand(len(part), -1)
+            parts.append(module.likelihood.log_prob(*each).double())
+        share = torch.softmax(torch.cat(parts), dim=0).numpy(force=True)
+        if 1 / np.square(share).sum() >= _FEW:
+            return pool[rng.choice(len(pool), n, p=share / share.sum())]
+    mean = module.encode(x, observed).mean.to(x.dtype)
+    noise = torch.from_numpy(rng.standard_normal((max(_N_CODES, 4 * n), mean.shape[1])))
+    given = x, mean, noise.to(x.device), observed
+    z, log_weight = weighted_codes(module.decoder, module.likelihood, *given)
+    share = torch.softmax(log_weight[0], dim=0).numpy(force=True)
+    return z[0].numpy(force=True)[rng.choice(len(share), n, p=share / share.sum())]
