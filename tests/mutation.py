@@ -46,7 +46,7 @@ PACKAGE = ROOT / "sklearn_wiseale"
 RESULTS = ROOT / "examples/benchmarks/results/mutation.csv"
 #: Folders whose modules are mutated, and the files of tests that must notice.
 TESTS = {
-    "objectives": ["sliced", "objectives", "width", "diagnostics", "overlap", "drawn"],
+    "objectives": ["objectives", "width", "diagnostics", "overlap", "drawn"],
     "likelihoods": ["likelihoods", "missing", "kinds"],
 }
 SURVIVED, KILLED, TIMEOUT, ERROR = 0, 1, 2, 3

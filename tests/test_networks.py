@@ -89,15 +89,13 @@ pytestmark = [
 
 
 def sizes(network):
-    """Features and outputs for which a case is built."""
+    """Features, components and outputs of a case."""
     n_pixels = math.prod(getattr(network, "image_shape", ()))
-    return (n_pixels, 2 * n_pixels) if isinstance(network, Conv) else (7, 11)
+    return (n_pixels, 3, 2 * n_pixels) if isinstance(network, Conv) else (7, 3, 11)
 
 
 def built(network):
-    """Encoder and decoder of three components."""
-    n_features, n_outputs = sizes(network)
-    return network.build(n_features, 3, n_outputs)
+    return network.build(*sizes(network))
 
 
 def rows_of(n, n_features, seed=0):
