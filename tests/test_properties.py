@@ -19,6 +19,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from references import BOUNDS
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_wiseale import WiSEALETransformer
@@ -33,7 +34,6 @@ from sklearn_wiseale.likelihoods import (
 )
 from sklearn_wiseale.networks import MLP, Conv, Modules
 from sklearn_wiseale.objectives import ELBO, InfoVAE, WassersteinMMD, WiSEALE
-from sklearn_wiseale.objectives._aggregate import BOUNDS
 
 LAWS = {}  # by name: a function that makes the property, examples of the quick and the long run
 TRIED = Counter()  # examples, by name
