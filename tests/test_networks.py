@@ -244,6 +244,15 @@ def conv_layers(part):
     return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)]
 
 
+def maps_of(part, x):
+    """Outputs of the convolutions for one batch."""
+    maps = []
+    for layer in conv_layers(part):
+        layer.register_forward_hook(lambda layer, x, y, maps=maps: maps.append(y))
+    part(x)
+    return maps
+
+
 @pytest.mark.parametrize(
     ("side", "channels", "smallest"),
     [
@@ -259,41 +268,29 @@ def test_auto_channels_halve_until_few_pixels_are_left(side, channels, smallest)
     image_shape = (1, side, 2 * side)
     encoder, decoder = Conv(image_shape=image_shape).build(2 * side**2, 2, 2 * side**2)
     assert tuple(layer.out_channels for layer in conv_layers(encoder)) == channels
-    shapes = []
-    for layer in conv_layers(encoder) + conv_layers(decoder)[:1]:
-        layer.register_forward_hook(lambda layer, x, output: shapes.append(output.shape[2]))
-    encoder(rows_of(1, 2 * side**2))
-    assert shapes[-1] == smallest
+    assert maps_of(encoder, rows_of(1, 2 * side**2))[-1].shape[2] == smallest
     assert conv_layers(decoder)[0].in_channels == channels[-1]
 
 
 def test_decoder_has_the_sizes_of_the_encoder_in_reverse():
     network = Conv(image_shape=(2, 13, 22), channels=(3, 4, 5), linear_skip=False)
-    encoder, decoder = network.build(572, 2, 572)
-    seen = {}
-    for name, part in (("down", encoder), ("up", decoder)):
-        seen[name] = []
-        for layer in conv_layers(part):
-            layer.register_forward_hook(
-                lambda layer, x, y, sizes=seen[name]: sizes.append(tuple(y.shape[2:]))
-            )
-    encoder(rows_of(1, 572))
-    decoder(rows_of(1, 2))
-    assert seen["down"] == [(7, 11), (4, 6), (2, 3)]
-    assert seen["up"] == [(4, 6), (7, 11), (13, 22), (13, 22)]
+    down, up = (
+        [tuple(y.shape[2:]) for y in maps_of(part, rows_of(1, n_in))]
+        for part, n_in in zip(network.build(572, 2, 572), (572, 2), strict=True)
+    )
+    assert down == [(7, 11), (4, 6), (2, 3)]
+    assert up == [(4, 6), (7, 11), (13, 22), (13, 22)]
 
 
 def test_rows_are_images_in_c_order():
     """A pixel of a row reaches the codes through those of the first map that are beside it."""
     network = Conv(image_shape=(2, 9, 12), channels=(1,), linear_skip=False)
     encoder, _ = network.build(216, 2, 216)
-    maps = []
-    conv_layers(encoder)[0].register_forward_hook(lambda layer, x, y: maps.append(y))
     image = torch.zeros(2, 9, 12)
-    encoder(image.reshape(1, -1))
+    (black,) = maps_of(encoder, image.reshape(1, -1))
     image[1, 4, 6] = 1.0
-    encoder(image.reshape(1, -1))
-    assert (maps[1] - maps[0])[0, 0].nonzero().tolist() == [[2, 3]]
+    (one_pixel,) = maps_of(encoder, image.reshape(1, -1))
+    assert (one_pixel - black)[0, 0].nonzero().tolist() == [[2, 3]]
 
 
 def test_maps_of_several_numbers_a_pixel_come_one_after_the_other():
@@ -537,10 +534,13 @@ def estimator(name, **params):
 
 
 @each_fitted
-def test_fit_is_repeatable_and_survives_pickle_and_clone(name):
-    model = estimator(name).fit(DIGITS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_fit_is_repeatable_and_survives_pickle_and_clone(name, precision):
+    model = estimator(name, precision=precision).fit(DIGITS)
     codes = model.transform(DIGITS)
     assert codes.shape == (300, 2)
+    assert codes.dtype == precision
+    assert {p.dtype for p in model.net_.module_.parameters()} == {getattr(torch, precision)}
     assert np.isfinite(model.inverse_transform(codes)).all()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(DIGITS), codes)
     np.testing.assert_array_equal(clone(model).fit(DIGITS).transform(DIGITS), codes)
@@ -556,13 +556,6 @@ def test_training_continues(name):
     assert not np.array_equal(model.transform(DIGITS), before)
     longer = estimator(name, warm_start=True, max_epochs=1).fit(DIGITS).fit(DIGITS)
     assert len(longer.history_) == 2
-
-
-@each_fitted
-def test_precision_is_the_estimators(name):
-    model = estimator(name, precision="float64", max_epochs=1).fit(DIGITS)
-    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float64}
-    assert model.transform(DIGITS).dtype == np.float64
 
 
 def test_other_modules_are_refused_while_training_goes_on():
@@ -762,16 +755,11 @@ def test_columns_are_scaled_by_their_deviations(scale):
 # images as arrays -----------------------------------------------------------------------------
 
 
-def conv_reducer(**params):
-    fast = {"max_epochs": 2, "random_state": 0, "scale": "global", **params}
-    return WiSEALETransformer(2, network=Conv(image_shape=(1, 8, 8), channels=(8,)), **fast)
-
-
 IMAGES = DIGITS.reshape(-1, 1, 8, 8)
 
 
 def test_images_come_back_in_their_shape():
-    of_images, of_rows = conv_reducer().fit(IMAGES), conv_reducer().fit(DIGITS)
+    of_images, of_rows = (estimator("conv").fit(X) for X in (IMAGES, DIGITS))
     codes = of_images.transform(IMAGES)
     np.testing.assert_array_equal(codes, of_rows.transform(DIGITS))
     for given in (DIGITS, torch.from_numpy(IMAGES)):  # either kind may be used later
@@ -788,7 +776,7 @@ def test_images_come_back_in_their_shape():
 
 
 def test_images_in_chunks_and_after_a_pickle():
-    chunks = conv_reducer()
+    chunks = estimator("conv")
     for part in (IMAGES[:150], IMAGES[150:]):
         chunks.partial_fit(part)
     assert chunks.inverse_transform(chunks.transform(IMAGES)).shape == IMAGES.shape
@@ -798,6 +786,6 @@ def test_images_in_chunks_and_after_a_pickle():
 
 def test_images_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"image_shape=\(1, 8, 8\).*Got \(300, 8, 8, 1\)"):
-        conv_reducer().fit(IMAGES.reshape(-1, 8, 8, 1))
+        estimator("conv").fit(IMAGES.reshape(-1, 8, 8, 1))
     with pytest.raises(ValueError, match="dim 4"):
         WiSEALETransformer(2).fit(IMAGES)

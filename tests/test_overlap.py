@@ -120,10 +120,15 @@ def doubled(generator, n, k):
 
 
 def clustered(generator, n, k):
-    """Forty clusters that see nothing of each other, their centres the same at each call."""
+    """Forty clusters that do not overlap, their centres the same at each call."""
     centre = 30 * torch.randn(40, k, generator=torch.Generator().manual_seed(1))
     mean, log_var = torch.randn(2, n, k, generator=generator)
     return centre.repeat(n // 40 + 1, 1)[:n] + mean, 0.3 * log_var
+
+
+def clustered_far_away(generator, n, k):
+    mean, log_var = clustered(generator, n, k)
+    return mean + 1e3, log_var
 
 
 @functools.cache
@@ -253,6 +258,7 @@ def test_settings_of_torch_do_not_matter(path, case, dtype, context):
         (clustered, 300, 4, "tiled"),
         (clustered, 200, 6, "tiled"),
         (clustered, 300, 6, "sparse"),
+        (clustered_far_away, 300, 6, "sparse"),
     ],
 )
 def test_path_is_chosen_by_the_number_of_pairs_and_components(draw, m, k, path):
