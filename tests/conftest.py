@@ -1,9 +1,5 @@
 """Fixtures that several files share."""
 
-import ast
-import inspect
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -25,19 +21,6 @@ def make_posterior(rng):
         return Posterior(torch.from_numpy(mean), torch.from_numpy(log_var))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def defaults_of():
-    """Defaults of a class's parameters: as it has them, and as its docstring says."""
-
-    def read(cls):
-        parameters = inspect.signature(cls).parameters.values()
-        own = {p.name: p.default for p in parameters if p.default is not p.empty}
-        said = re.findall(r"^    (\w+) : .*default=(.+)$", cls.__doc__, re.MULTILINE)
-        return own, {name: ast.literal_eval(value) for name, value in said}
-
-    return read
 
 
 @pytest.fixture
