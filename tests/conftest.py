@@ -1,7 +1,6 @@
 """Fixtures that several files share."""
 
-import ast
-import inspect
+import copy
 import re
 
 import numpy as np
@@ -27,19 +26,6 @@ def make_posterior(rng):
     return make
 
 
-@pytest.fixture(scope="session")
-def defaults_of():
-    """Defaults of a class's parameters: as it has them, and as its docstring says."""
-
-    def read(cls):
-        parameters = inspect.signature(cls).parameters.values()
-        own = {p.name: p.default for p in parameters if p.default is not p.empty}
-        said = re.findall(r"^    (\w+) : .*default=(.+)$", cls.__doc__, re.MULTILINE)
-        return own, {name: ast.literal_eval(value) for name, value in said}
-
-    return read
-
-
 @pytest.fixture
 def float64_modules():
     """Torch modules built during the test have float64 parameters."""
@@ -62,3 +48,50 @@ def make_rows():
         return observation.sample(torch.from_numpy(output), generator).numpy()
 
     return make
+
+
+def plain(value):
+    """A nested state with arrays in place of tensors, without the durations of epochs."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy(force=True).copy()
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items() if name != "dur"}
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [plain(part) for part in value]
+    return copy.deepcopy(value)
+
+
+@pytest.fixture(scope="session")
+def observe():
+    """Everything that a fit decides; two results are compared by ``np.testing.assert_equal``."""
+
+    def look(estimator, X):
+        Z = estimator.transform(X)
+        back = estimator.inverse_transform(Z)
+        values = {name: value for name, value in vars(estimator).items() if name[0] != "_"}
+        fitted = {name: value for name, value in values.items() if name[-1] == "_"}
+        net = fitted.pop("net_").state_dict()
+        return {
+            "codes": [Z, estimator.posterior(X)[1]],
+            "rows": [back, estimator.sample(5, random_state=1)],
+            "dtypes": [str(Z.dtype), str(back.dtype)],
+            "scores": estimator.score_samples(X, n_draws=4),
+            "parameters": re.sub("0x[0-9A-F]+", "", repr(estimator.get_params())),
+            "columns": estimator.get_feature_names_out().tolist(),
+            "names": sorted(vars(estimator)),
+            "types": {name: type(value).__name__ for name, value in fitted.items()},
+            "attributes": plain(fitted),
+            "net": plain(net),
+        }
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def require_same(observe):
+    """Two fitted estimators agree in everything."""
+
+    def compare(one, other, X):
+        np.testing.assert_equal(observe(one, X), observe(other, X))
+
+    return compare

@@ -6,14 +6,12 @@
 A mutant differs from a module by one operator, number, condition, argument, call or returned
 value. A sample of them is drawn, the same for the same seed and in proportion to the modules'
 mutants; a larger sample contains a smaller one. Left out are docstrings, annotations,
-``__all__``, what errors say, and what only asserts: ``assert``, and ``strict=True`` of a zip.
+``__all__``, error messages, ``assert``, and ``strict=True`` of a zip.
 
-Everything is imported once. A mutant within a function is put into a forked process in which the
-tests are already collected, by exchanging the function's code; another one, such as that of a
-module's constant, is imported in place of the module in a process forked before the package was
-imported. Only tests that execute the mutated statement are run, quick and different ones
-first, until one fails; one that takes 20 times its time of the processor, and 10 seconds, has
-failed too.
+Each mutant is imported in place of its module in a process of its own, forked from one that has
+imported all libraries. Only tests that execute the mutated statement are run, quick and different
+ones first, until one fails; one that takes 20 times its processor time, and 10 seconds, has failed
+too.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import argparse
 import ast
 import copy
 import csv
-import gc
 import hashlib
 import importlib.abc
 import importlib.util
@@ -36,7 +33,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any, NamedTuple
 
 import pytest
@@ -46,8 +43,8 @@ PACKAGE = ROOT / "sklearn_wiseale"
 RESULTS = ROOT / "examples/benchmarks/results/mutation.csv"
 #: Folders whose modules are mutated, and the files of tests that must notice.
 TESTS = {
-    "objectives": ["sliced", "objectives", "width", "diagnostics", "overlap", "drawn"],
-    "likelihoods": ["likelihoods", "missing", "kinds"],
+    "objectives": ["parts", "objectives", "width", "diagnostics", "overlap", "drawn"],
+    "likelihoods": ["parts", "likelihoods", "missing", "kinds"],
 }
 SURVIVED, KILLED, TIMEOUT, ERROR = 0, 1, 2, 3
 OUTCOMES = {SURVIVED: "survived", KILLED: "killed", TIMEOUT: "timeout", ERROR: "error"}
@@ -200,48 +197,6 @@ def sample_of(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
     return [mutants[i] for i in order[: math.ceil(share * len(mutants))]]
 
 
-def codes(code: CodeType) -> dict[tuple[str, int], CodeType]:
-    """Code objects of functions, methods and what is within them."""
-    found = {}
-    for part in code.co_consts:
-        if isinstance(part, CodeType):
-            found[part.co_qualname, part.co_firstlineno] = part
-            found.update(codes(part))
-    return found
-
-
-def imported_functions() -> dict[str, list[FunctionType]]:
-    """All functions of the package by their modules' paths."""
-    functions = defaultdict(list)
-    for thing in gc.get_objects():
-        if type(thing) is FunctionType and thing.__code__.co_filename.startswith(str(PACKAGE)):
-            functions[thing.__code__.co_filename].append(thing)
-    return functions
-
-
-def can_be_exchanged(mutant: Mutant, tree: ast.Module) -> bool:
-    """Whether functions of the imported package can take the mutant's code."""
-    original = codes(compile(tree, str(PACKAGE / mutant.module), "exec", dont_inherit=True))
-    changed_codes = codes(mutant.code(tree))
-    return mutant.in_function and all(
-        name in changed_codes and changed_codes[name].co_freevars == code.co_freevars
-        for name, code in original.items()
-    )
-
-
-def exchange(mutant: Mutant, tree: ast.Module, functions: dict[str, list[FunctionType]]) -> None:
-    """Put a mutant into the functions of the imported package."""
-    new = codes(mutant.code(tree))
-    n_exchanged = 0
-    for function in functions[str(PACKAGE / mutant.module)]:
-        old = function.__code__
-        other = new.get((old.co_qualname, old.co_firstlineno), old)
-        if other != old:
-            function.__code__ = other
-            n_exchanged += 1
-    assert n_exchanged, mutant
-
-
 class Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports a mutant in place of its module."""
 
@@ -266,108 +221,83 @@ class Imported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.code, module.__dict__)
 
 
+def in_package(frame: Any) -> str | None:
+    """The module of a frame, if it is one that is mutated."""
+    path = frame.f_code.co_filename
+    module = path[len(str(PACKAGE)) + 1 :] if path.startswith(str(PACKAGE)) else ""
+    return module if module.split("/")[0] in TESTS else None
+
+
 class Reach:
-    """Which lines of the package each test executes, and how long it takes."""
+    """A pytest plugin: which lines of the package each test executes, and how long it takes."""
 
     def __init__(self) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
-        self.lines: set[tuple[str, int]] = set()
 
-    def trace(self, frame: Any, event: str, _: Any) -> Any:
-        path = frame.f_code.co_filename
-        if not path.startswith(str(PACKAGE)):
-            return None
-        module = path[len(str(PACKAGE)) + 1 :]
-        if module.split("/")[0] not in TESTS:
-            return None
-        lines = self.lines
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("sklearn_wiseale"):  # what is cached is executed by all
+                for value in list(vars(module).values()):
+                    if hasattr(value, "cache_clear"):
+                        value.cache_clear()
+        lines: dict[str, set[int]] = defaultdict(set)
 
-        def line(frame: Any, event: str, _: Any) -> Any:
-            self.lines.add((module, frame.f_lineno))
-            return line
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            module = in_package(frame)
+            if module is None:
+                return None
+            lines[module].add(frame.f_lineno)
+            return trace
 
-        lines.add((module, frame.f_lineno))
-        return line
-
-    def run(self, items: list[Any]) -> None:
-        for number, item in enumerate(items):
-            for name, module in list(sys.modules.items()):
-                if name.startswith("sklearn_wiseale"):  # what is cached is reached by all
-                    for value in list(vars(module).values()):
-                        if hasattr(value, "cache_clear"):
-                            value.cache_clear()
-            self.lines = set()
-            began = time.perf_counter()
-            sys.settrace(self.trace)
-            run_item(item, items[number + 1] if number + 1 < len(items) else None)
+        began = time.perf_counter()
+        sys.settrace(trace)
+        try:
+            return (yield)
+        finally:
             sys.settrace(None)
-            duration = time.perf_counter() - began
-            by_module: dict[str, list[int]] = defaultdict(list)
-            for module, n in sorted(self.lines):
-                by_module[module].append(n)
-            self.tests[item.nodeid] = {"seconds": duration, "lines": by_module}
-
-
-def run_item(item: Any, following: Any) -> None:
-    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-
-
-def in_order(items: list[Any], reach: dict[str, Any], files: list[str]) -> list[Any]:
-    """The quickest case of each test function first, then the others."""
-    rank = {f"test_{name}.py": i for i, name in enumerate(files)}
-    seconds = {item.nodeid: reach[item.nodeid]["seconds"] for item in items}
-    seen: set[str] = set()
-    first, rest = [], []
-    for item in sorted(items, key=lambda item: seconds[item.nodeid]):
-        function = item.nodeid.split("[")[0]
-        (rest if function in seen else first).append(item)
-        seen.add(function)
-    by_file = [sorted(part, key=lambda item: rank[item.path.name]) for part in (first, rest)]
-    return by_file[0] + by_file[1]
-
-
-def selected(mutant: Mutant, items: list[Any], reach: dict[str, Any]) -> list[Any]:
-    """The tests for a mutant: outside of functions those of all its folder."""
-    files = TESTS[mutant.module.split("/")[0]]
-    names = {f"test_{name}.py" for name in files}
-    lines = set(mutant.statement)
-    chosen = [
-        item
-        for item in items
-        if item.path.name in names
-        and item.nodeid in reach
-        and (
-            not mutant.in_function
-            or not lines.isdisjoint(reach[item.nodeid]["lines"].get(mutant.module, ()))
-        )
-    ]
-    return in_order(chosen, reach, files)
+            seconds = time.perf_counter() - began
+            found = {module: sorted(numbers) for module, numbers in lines.items()}
+            self.tests[item.nodeid] = {"seconds": seconds, "lines": found}
 
 
 class Judge:
-    """A pytest plugin in a forked process: ends it with the outcome."""
+    """A pytest plugin: runs the tests that execute a mutant, with a limit of time."""
 
     def __init__(self, mutant: Mutant, reach: dict[str, Any]) -> None:
         self.mutant, self.reach = mutant, reach
+        for number in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(number, lambda *_: os._exit(TIMEOUT))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Select tests; the quickest case of each function comes first, then the others."""
+        rank = {f"test_{name}.py": i for i, name in enumerate(files_for(self.mutant))}
+        seen: set[str] = set()
+        keys = {}
+        for item in sorted(items, key=self.seconds):
+            function = item.nodeid.split("[")[0]
+            keys[item] = function in seen, rank[item.path.name], self.seconds(item)
+            seen.add(function)
+        items[:] = sorted(filter(self.executes, items), key=keys.__getitem__)
+
+    def seconds(self, item: Any) -> float:
+        return self.reach.get(item.nodeid, {"seconds": 0.0})["seconds"]
+
+    def executes(self, item: Any) -> bool:
+        """Whether a test executes the statement; one outside of functions is for all."""
+        lines = self.reach.get(item.nodeid, {"lines": {}})["lines"].get(self.mutant.module, [])
+        return not self.mutant.in_function or not set(lines).isdisjoint(self.mutant.statement)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any) -> None:
+        limit = 20 * self.seconds(item)
+        signal.setitimer(signal.ITIMER_PROF, 10 + limit)  # of the processor's time
+        signal.setitimer(signal.ITIMER_REAL, 600 + limit)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
             os.write(2, f"   {report.nodeid}\n".encode())
-            os._exit(KILLED)
-
-    def pytest_runtestloop(self, session: Any) -> None:
-        self.run(session.items)
-
-    def run(self, items: list[Any]) -> None:
-        for number in (signal.SIGPROF, signal.SIGALRM):
-            signal.signal(number, lambda *_: os._exit(TIMEOUT))
-        chosen = selected(self.mutant, items, self.reach)
-        for item, following in zip(chosen, [*chosen[1:], None], strict=False):
-            seconds = 20 * self.reach[item.nodeid]["seconds"]
-            signal.setitimer(signal.ITIMER_PROF, 10 + seconds)  # of the processor's time
-            signal.setitimer(signal.ITIMER_REAL, 600 + seconds)
-            run_item(item, following)
-        os._exit(SURVIVED)
 
 
 class Children:
@@ -376,92 +306,71 @@ class Children:
     def __init__(self, jobs: int) -> None:
         self.jobs, self.running = jobs, {}
 
-    def fork(self, what: Any, task: Any, done: Any) -> None:
+    def fork(self, task: Any, done: Any) -> None:
+        """Run a task that returns an exit status, and then ``done`` with it."""
         while len(self.running) >= self.jobs:
             self.wait()
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
+            status = ERROR
             try:
-                silent = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(silent, 1)
-                task()
-                os._exit(0)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                status = task()
             except BaseException as error:
                 os.write(2, f"   {type(error).__name__}: {error}\n".encode())
             finally:
-                os._exit(ERROR)
-        self.running[pid] = what, done
+                os._exit(status)
+        self.running[pid] = done
 
     def wait(self) -> None:
         pid, status = os.wait()
-        what, done = self.running.pop(pid)
-        done(what, os.waitstatus_to_exitcode(status))
+        self.running.pop(pid)(os.waitstatus_to_exitcode(status))
 
     def finish(self) -> None:
         while self.running:
             self.wait()
 
 
-def arguments_of(files: list[str]) -> list[str]:
+def files_for(mutant: Mutant) -> list[str]:
+    return TESTS[mutant.module.split("/")[0]]
+
+
+def run_tests(files: list[str], plugin: Any) -> int:
     paths = [str(ROOT / "tests" / f"test_{name}.py") for name in files]
-    return [*paths, "-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    options = ["-q", "-s", "-x", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    return int(pytest.main([*paths, *options], plugins=[plugin]))
 
 
-def reach_paths() -> dict[str, Path]:
-    """Files of what the tests execute, named after the tests and the modules that are mutated."""
+def find_reach(children: Children) -> dict[str, Any]:
+    """What each test executes; it is kept in files named after the sources."""
     folder = Path(tempfile.gettempdir()) / f"mutation-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     common = [path for own in TESTS for path in sorted((PACKAGE / own).glob("*.py"))]
-    common.append(ROOT / "tests/conftest.py")
-    paths = {}
-    for name in [name for files in TESTS.values() for name in files]:
+    common += [ROOT / "tests/conftest.py", ROOT / "tests/references.py"]
+    paths = []
+    for name in dict.fromkeys(name for files in TESTS.values() for name in files):
         sources = [*common, ROOT / "tests" / f"test_{name}.py"]
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-        paths[name] = folder / f"{name}-{digest[:16]}.json"
-    return paths
+        paths.append(folder / f"{name}-{digest[:16]}.json")
 
-
-def find_reach(items: list[Any], paths: dict[str, Path], children: Children) -> None:
-    """Find what each test executes, where it is not known."""
-    for name, path in paths.items():
-        own = [item for item in items if item.path.name == f"test_{name}.py"]
-
-        def task(own: list[Any] = own, path: Path = path) -> None:
+        def task(name: str = name, path: Path = paths[-1]) -> int:
             reach = Reach()
-            reach.run(own)
+            status = run_tests([name], reach)
             path.write_text(json.dumps(reach.tests))
+            return status
 
-        if not path.exists():
-            children.fork(name, task, lambda name, _: print("traced", name, flush=True))
+        if not paths[-1].exists():
+            children.fork(task, lambda status, name=name: print("traced", name, status, flush=True))
     children.finish()
+    return {test: value for path in paths for test, value in json.loads(path.read_text()).items()}
 
 
-def read_reach(paths: dict[str, Path]) -> dict[str, Any]:
-    """What each test executes."""
-    return {
-        test: value
-        for path in paths.values()
-        for test, value in json.loads(path.read_text()).items()
-    }
-
-
-class Server:
-    """A pytest plugin: forks from the collected tests, once for each mutant."""
-
-    def __init__(self, work: Any) -> None:
-        self.work = work
-
-    def pytest_runtestloop(self, session: Any) -> bool:
-        self.work(session.items)
-        return True
-
-
-def interval(killed: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion."""
-    z, p = 1.96, killed / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+def judge(mutant: Mutant, tree: ast.Module, reach: dict[str, Any]) -> int:
+    """Run the tests of a mutant in this process."""
+    sys.meta_path.insert(0, Imported(mutant, tree))
+    status = run_tests(files_for(mutant), Judge(mutant, reach))
+    return SURVIVED if status in (0, 5) else KILLED  # 5: no test executes it
 
 
 def read(path: Path) -> dict[tuple[str, int, str], str]:
@@ -487,8 +396,7 @@ def summary(outcomes: dict[tuple[str, int, str], str]) -> None:
     for module, (killed, n) in sorted(counts.items()):
         print(f"{module:40} {killed:4} of {n:4}")
     killed, n = (sum(c) for c in zip(*counts.values(), strict=True))
-    low, high = interval(killed, n)
-    print(f"{killed} of {n} killed: {killed / n:.1%}, 95 % interval {low:.1%} to {high:.1%}")
+    print(f"{killed} of {n} killed: {killed / n:.1%}")
 
 
 def main() -> None:
@@ -527,51 +435,16 @@ def main() -> None:
     todo = [m for m in todo if options.only in m.module]
     random.Random(options.seed).shuffle(todo)
     children = Children(options.jobs)
-
-    def done(mutant: Mutant, status: int) -> None:
-        outcome = OUTCOMES.get(status, "killed")  # else by a signal
-        outcomes[mutant[:3]] = outcome
-        print(f"{outcome:9} {mutant.module}:{mutant.line}: {mutant.mutation}", flush=True)
-        write(options.results, outcomes)
-
-    paths = reach_paths()
-
-    def within_functions(items: list[Any]) -> None:
-        find_reach(items, paths, children)
-        reach = read_reach(paths)
-        functions = imported_functions()
-        gc.freeze()  # collections in the children would copy all memory
-        for mutant in todo:
-
-            def task(mutant: Mutant = mutant) -> None:
-                exchange(mutant, trees[mutant.module], functions)
-                judge = Judge(mutant, reach)
-                items[0].config.pluginmanager.register(judge)
-                judge.run(items)
-
-            if can_be_exchanged(mutant, trees[mutant.module]):
-                children.fork(mutant, task, done)
-        children.finish()
-
-    pid = os.fork()  # the package is not to be imported here
-    if pid == 0:
-        files = [name for own in TESTS.values() for name in own]
-        pytest.main(arguments_of(files), plugins=[Server(within_functions)])
-        sys.stdout.flush()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    outcomes.update(read(options.results))
-    reach = read_reach(paths)
+    reach = find_reach(children)
     for mutant in todo:
 
-        def task(mutant: Mutant = mutant) -> None:
-            sys.meta_path.insert(0, Imported(mutant, trees[mutant.module]))
-            files = TESTS[mutant.module.split("/")[0]]
-            pytest.main(arguments_of(files), plugins=[Judge(mutant, reach)])
-            os._exit(KILLED)  # nothing could be collected
+        def done(status: int, mutant: Mutant = mutant) -> None:
+            outcome = OUTCOMES.get(status, "killed")  # else by a signal
+            outcomes[mutant[:3]] = outcome
+            print(f"{outcome:9} {mutant.module}:{mutant.line}: {mutant.mutation}", flush=True)
+            write(options.results, outcomes)
 
-        if not can_be_exchanged(mutant, trees[mutant.module]):
-            children.fork(mutant, task, done)
+        children.fork(lambda m=mutant: judge(m, trees[m.module], reach), done)
     children.finish()
     summary(outcomes)
 

@@ -1,5 +1,6 @@
-"""What is refused, everywhere: the message names the argument, what is allowed and the value."""
+"""Wrong arguments: the message names the argument, the allowed values and the value."""
 
+import copy
 import re
 from datetime import date, datetime, time, timedelta
 
@@ -169,35 +170,39 @@ def test_every_parameter_has_a_bad_value():
     ("name", "allowed", "value"),
     [(name, allowed, value) for name, allowed, values in PARAMETERS for value in values],
 )
-def test_parameters(name, allowed, value):
-    estimator = reducer(**{name: value})  # nothing is refused before the fit
-    with pytest.raises(ValueError, match=f"The '{name}' parameter of WiSEALETransformer") as error:
-        estimator.fit(X)
-    assert allowed in str(error.value)
-    assert f"Got {value!r} instead" in str(error.value)
-    assert getattr(estimator, name) is value
+def test_parameters(name, allowed, value, model):
+    new, fitted = reducer(**{name: value}), copy.deepcopy(model).set_params(**{name: value})
+    for fit in (new.fit, new.partial_fit, fitted.fit):
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of WiSEALETra") as error:
+            fit(X[:, :3])
+        assert allowed in str(error.value)
+        assert f"Got {value!r} instead" in str(error.value)
+    assert getattr(new, name) is value
+    assert not hasattr(new, "net_")
+    require_unchanged(fitted, model, **{name: getattr(model, name)})
+
+
+def require_unchanged(estimator, model, **params):
+    estimator.set_params(**params)
+    assert vars(estimator).keys() == vars(model).keys()
+    np.testing.assert_array_equal(estimator.transform(X), model.transform(X))
+
+
+WITHOUT_EFFECT = ["iterator_train__shuffle", "iterator_valid__batch_size", "dataset__length"]
+WITHOUT_EFFECT += ["warm_start", "module__encoder", "criterion__weight", "compile__mode"]
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "match"),
     [
-        "iterator_train__shuffle",
-        "iterator_valid__batch_size",
-        "dataset__length",
-        "warm_start",
-        "module__encoder",
-        "criterion__weight",
-        "compile__mode",
+        *((name, f"no effect. Got \\['{name}'\\]") for name in WITHOUT_EFFECT),
+        ("callbacks__clip__gradient_clip_value", "no callback of the name 'clip'"),
+        ("callbacks", "callbacks as a list. Got 1"),
     ],
 )
-def test_what_has_no_effect_is_refused(name):
-    with pytest.raises(ValueError, match=f"'net_params'.*no effect. Got \\['{name}'\\]"):
+def test_net_params_without_effect_are_refused(name, match):
+    with pytest.raises(ValueError, match=f"'net_params'.*{match}"):
         reducer(net_params={name: 1}).fit(X)
-
-
-def test_parameters_of_callbacks_that_are_not_there():
-    with pytest.raises(ValueError, match=r"'net_params'.*no callback of the name 'clip'"):
-        reducer(net_params={"callbacks__clip__gradient_clip_value": 1}).fit(X)
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
@@ -223,21 +228,18 @@ def fit_with(part):
     reducer(**{role: part}).fit(rows)
 
 
-@pytest.mark.parametrize(("part", "name", "allowed"), PARTS)
-def test_parameters_of_parts(part, name, allowed):
-    kind, value = type(part).__name__, getattr(part, name)
-    with pytest.raises(ValueError, match=f"The '{name}' parameter of {kind} must ") as error:
+@pytest.mark.parametrize(
+    ("part", "name", "parts_of_message"),
+    [
+        *((p, name, (allowed, f"Got {getattr(p, name)!r} instead")) for p, name, allowed in PARTS),
+        *((part, "parts", messages) for part, *messages in LAYOUTS),
+    ],
+)
+def test_parameters_of_parts(part, name, parts_of_message):
+    match = f"The '{name}' parameter of {type(part).__name__} must "
+    with pytest.raises(ValueError, match=match) as error:
         fit_with(part)
-    assert allowed in str(error.value)
-    assert f"Got {value!r} instead" in str(error.value)
-
-
-@pytest.mark.parametrize(("part", "allowed", "found"), LAYOUTS)
-def test_layouts(part, allowed, found):
-    with pytest.raises(ValueError, match="The 'parts' parameter of Mixed must ") as error:
-        fit_with(part)
-    assert allowed in str(error.value)
-    assert found in str(error.value)
+    assert all(message in str(error.value) for message in parts_of_message)
 
 
 # rows -------------------------------------------------------------------------------------------
@@ -301,10 +303,12 @@ METHODS += ["score_samples"]
 @pytest.mark.parametrize("method", METHODS)
 def test_rows(model, kind, method):
     rows, message = ROWS[kind]
-    estimator = clone(model) if "fit" in method else model
-    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
-        getattr(estimator, method)(rows)
-    assert hasattr(estimator, "net_") == (estimator is model)
+    new, fitted = clone(model), copy.deepcopy(model)
+    for estimator in (new, fitted) if "fit" in method else (fitted,):
+        with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+            getattr(estimator, method)(rows)
+    assert not hasattr(new, "net_")
+    require_unchanged(fitted, model)
 
 
 @pytest.mark.parametrize("method", METHODS[3:])
@@ -351,10 +355,14 @@ def test_rows_of_a_fitted_estimator(model, method, rows, message):
         ({"likelihood": "categorical"}, COUNTS, "X must be 0 or 1 .* Got [2-9] in column"),
         ({"likelihood": "categorical"}, 1 - ONE_HOT, "X must have exactly one 1 .* Got 3 in row 0"),
         ({"likelihood": "categorical"}, X[:, :1] > 9, "at least 2 columns. Got 1"),
-        (
-            {"likelihood": "poisson", "scale": "feature"},
-            COUNTS,
-            "'scale' parameter .* 'auto' or None .* Poisson.*Got 'feature'",
+        *(
+            (
+                {"likelihood": name.lower(), "scale": scale},
+                rows,
+                f"'scale' parameter .* 'auto' or None .* {name}.*Got '{scale}'",
+            )
+            for scale in ("feature", "global")
+            for name, rows in (("Poisson", COUNTS), ("Bernoulli", ONE_HOT))
         ),
         (
             {"early_stopping": True, "validation_fraction": 0.99},
@@ -400,17 +408,27 @@ CALLS = {
         "'meta'",
     ),
     # sample and score_samples
-    "no draws": (lambda m, f: m.sample(0), "n_samples must be an int >= 1. Got 0."),
-    "half a draw": (lambda m, f: m.sample(1.5), "n_samples must be an int >= 1. Got 1.5."),
-    "bool draws": (lambda m, f: m.sample(True), "n_samples must be an int >= 1. Got True."),
+    **{
+        f"{name}={n!r}": (
+            lambda m, f, name=name, method=method, given=given, n=n: getattr(m, method)(
+                *given, **{name: n}
+            ),
+            f"{name} must be an int >= 1. Got {n!r}.",
+        )
+        for name, method, given in (("n_samples", "sample", []), ("n_draws", "score_samples", [X]))
+        for n in (0, -1, 1.5, "three", True)
+    },
     "sample seed": (lambda m, f: m.sample(random_state="x"), f"{SEEDS}'x'."),
     "sample seed -1": (lambda m, f: m.sample(random_state=-1), f"{SEEDS}-1."),
-    "score draws": (lambda m, f: m.score_samples(X, n_draws=0), "n_draws must be an int", "Got 0."),
     # set_params, partial_fit
     "string part": (
         lambda m, f: reducer().set_params(objective__weight=3),
         "'objective__weight' cannot be set while objective='wiseale'",
         "objective=WiSEALE()",
+    ),
+    "another string part": (
+        lambda m, f: reducer(network="mlp").set_params(network__hidden=3),
+        "MLP()",
     ),
     "no parameter": (
         lambda m, f: reducer().set_params(likelihood=Gaussian(), likelihood__sd=3),

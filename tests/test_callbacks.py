@@ -1,4 +1,4 @@
-"""Callbacks of skorch in net_params: they are the user's own."""
+"""The user's callbacks of skorch in net_params."""
 
 import copy
 import itertools
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import interrupt_fit
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.model_selection import GridSearchCV
@@ -20,19 +21,19 @@ from skorch.callbacks import (
     EpochScoring,
     GradientNormClipping,
     LRScheduler,
+    ParamMapper,
     PrintLog,
     TensorBoard,
 )
 
 from sklearn_wiseale import WiSEALETransformer, load
-from sklearn_wiseale._persistence.checkpoint import Checkpoint as FitCheckpoint
 from sklearn_wiseale.networks import MLP
 
 X = load_wine().data
 
 
 class Recorder(Callback):
-    """Notes the losses, in a list of its own and in one that it is given."""
+    """Notes the losses, in its own list and in a given one."""
 
     def __init__(self, given=None):
         self.given, self.losses = given, []
@@ -69,6 +70,10 @@ def one(net, X, y=None):
     return 1.0
 
 
+def silent(text):
+    pass
+
+
 def make(*callbacks, **params):
     defaults = {"network": MLP(hidden=(6,)), "max_epochs": 3, "random_state": 0}
     given = {"net_params": {"callbacks": list(callbacks)}} if callbacks else {}
@@ -85,7 +90,8 @@ def search(estimator, **params):
 
 def test_an_instance_is_used_as_it_is():
     recorder = Recorder()
-    estimator = make(("recorder", recorder)).fit(X)
+    estimator = make(("recorder", recorder), max_epochs=300, n_iter_no_change=2).fit(X)
+    assert estimator.n_iter_ < 300
     assert recorder.losses == [row["train_loss"] for row in estimator.history_]
     assert dict(estimator.net_.callbacks_)["recorder"] is recorder
     assert estimator.net_params == {"callbacks": [("recorder", recorder)]}
@@ -129,6 +135,8 @@ CALLBACKS = {
     "scoring": lambda folder: EpochScoring(one, name="one"),
     "stopping": lambda folder: EarlyStopping(patience=2),
     "clipping": lambda folder: GradientNormClipping(10.0),
+    "freezing": lambda folder: ParamMapper("nothing*"),
+    "printing": lambda folder: PrintLog(sink=silent),
     "rate": lambda folder: LRScheduler("StepLR", step_size=1, gamma=0.5),
 }
 
@@ -137,6 +145,9 @@ CALLBACKS = {
 def test_callbacks_in_a_fit_a_clone_a_copy_and_searches(name, tmp_path):
     estimator = make(CALLBACKS[name](tmp_path)).fit(X)
     codes = estimator.transform(X)
+    if name == "rate":
+        (group,) = estimator.net_.optimizer_.param_groups
+        assert group["lr"] == pytest.approx(0.5**3 * estimator.net_.lr)
     for again in (clone(estimator).fit(X), estimator.fit(X)):
         np.testing.assert_array_equal(again.transform(X), codes)
     for copied in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
@@ -178,13 +189,16 @@ def test_left_out_of_net_params_it_is_left_out_of_files(tmp_path):
     assert any(isinstance(part, Holder) for _, part in estimator.net_.callbacks_)
 
 
-def test_a_checkpoint_is_found_again_whatever_callbacks_have_noted(tmp_path):
-    class Dying(Recorder):
-        def on_epoch_end(self, net, **kwargs):
-            super().on_epoch_end(net)
-            if len(self.losses) == 2:
-                raise KeyboardInterrupt
+class Dying(Recorder):
+    """Interrupts the second epoch, once."""
 
+    def on_epoch_end(self, net, **kwargs):
+        super().on_epoch_end(net)
+        if len(self.losses) == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_checkpoint_is_found_again_whatever_callbacks_have_noted(tmp_path):
     dying = Dying()
     with pytest.raises(KeyboardInterrupt):
         make(dying, checkpoint=tmp_path).fit(X)
@@ -195,15 +209,9 @@ def test_a_checkpoint_is_found_again_whatever_callbacks_have_noted(tmp_path):
 
 
 def test_a_checkpoint_belongs_to_the_parameters_of_callbacks(tmp_path):
-    class Stop(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 2:
-                raise KeyboardInterrupt
-
     for gamma in (0.5, 0.1):
         rate = LRScheduler("StepLR", step_size=1, gamma=gamma)
-        with pytest.raises(KeyboardInterrupt):
-            make(rate, Stop(), checkpoint=tmp_path).fit(X)
+        interrupt_fit(make(rate, checkpoint=tmp_path), X)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -262,23 +270,26 @@ def recipe(name):
     return textwrap.dedent("\n".join(lines))
 
 
-def test_the_recipe_for_optuna():
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    script = recipe("optuna").replace("n_trials=20", "n_trials=2")
-    found = {"X": X}
-    exec(script.replace("early_stopping=True", "early_stopping=True, max_epochs=3"), found)
-    assert [len(trial.intermediate_values) for trial in found["study"].trials] == [3, 3]
+RECIPES = {
+    "optuna": ("optuna", "early_stopping=True", "n_trials=20", "n_trials=2"),
+    "tensorboard": ("torch.utils.tensorboard", "random_state=0", "", ""),
+}
 
 
-def test_the_recipe_for_tensorboard(tmp_path, monkeypatch):
-    pytest.importorskip("torch.utils.tensorboard", exc_type=ImportError)
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_the_guide(name, tmp_path, monkeypatch):
+    module, params, many, few = RECIPES[name]
+    pytest.importorskip(module, exc_type=ImportError)
     monkeypatch.chdir(tmp_path)
     found = {"X": X}
-    exec(recipe("tensorboard").replace("random_state=0", "random_state=0, max_epochs=2"), found)
-    assert list((tmp_path / "runs" / "wine").iterdir())
-    again = pickle.loads(pickle.dumps(found["reducer"]))
-    np.testing.assert_array_equal(again.transform(X), found["reducer"].transform(X))
+    script = recipe(name).replace(params, f"{params}, max_epochs=3").replace(many, few)
+    exec(script, found)
+    if name == "optuna":
+        assert [len(trial.intermediate_values) for trial in found["study"].trials] == [3, 3]
+    else:
+        assert list((tmp_path / "runs" / "wine").iterdir())
+        again = pickle.loads(pickle.dumps(found["reducer"]))
+        np.testing.assert_array_equal(again.transform(X), found["reducer"].transform(X))
 
 
 def test_tensorboard_is_written_to(tmp_path):
@@ -297,16 +308,6 @@ def test_tensorboard_is_written_to(tmp_path):
     assert {"Loss/train_loss", "Loss/valid_loss", "learning_rate"} <= set(events.Tags()["scalars"])
     values = [event.value for event in events.Scalars("Loss/train_loss")][:3]
     np.testing.assert_allclose(values, [row["train_loss"] for row in estimator.history_], rtol=1e-5)
-
-
-class Interrupting(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise KeyboardInterrupt
-
-
-def test_an_interrupt_is_not_taken_for_early_stopping():
-    with pytest.raises(KeyboardInterrupt):
-        make(EarlyStopping(patience=2), Interrupting()).fit(X)
 
 
 class Counting(Callback):
@@ -328,24 +329,12 @@ class Counting(Callback):
 
 
 def test_the_state_of_a_callback_is_kept_in_checkpoints(tmp_path):
-    write = FitCheckpoint.write
-
-    def write_and_die(self, net, seed):
-        write(self, net, seed)
-        if len(net.history) == 3:
-            raise KeyboardInterrupt
-
-    def model():
-        return make(Counting(), checkpoint=tmp_path, max_epochs=5)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FitCheckpoint, "write", write_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            model().fit(X)
-    assert [row["count"] for row in model().fit(X).history_] == [1, 2, 3, 4, 5]
+    interrupt_fit(make(Counting(), checkpoint=tmp_path, max_epochs=5), X, 3)
+    resumed = make(Counting(), checkpoint=tmp_path, max_epochs=5).fit(X)
+    assert [row["count"] for row in resumed.history_] == [1, 2, 3, 4, 5]
 
 
-def test_methods_of_skorch_without_a_meaning_say_so():
+def test_methods_of_skorch_without_a_meaning_are_refused():
     net = make().fit(X).net_
     for method in (net.fit, net.partial_fit, net.forward, net.predict, net.predict_proba):
         with pytest.raises(NotImplementedError, match="transform"):

@@ -1,28 +1,19 @@
-"""Fits that were killed go on to what they would have been; files are whole or refused."""
+"""Interrupted fits resume to the result of the whole fit; files are whole or refused."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from fuzzing import DROP, change, interrupt_fit
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from sklearn_wiseale import WiSEALETransformer
-from sklearn_wiseale._persistence.checkpoint import Checkpoint
-from sklearn_wiseale._persistence.file import read_file, write_file
+from sklearn_wiseale import WiSEALETransformer, load
 from sklearn_wiseale.likelihoods import Gaussian
 from sklearn_wiseale.networks import MLP, Modules
 from sklearn_wiseale.objectives import WiSEALE
-
-EPOCHS = 6
 
 
 @pytest.fixture(scope="module", name="X")
@@ -33,46 +24,7 @@ def data():
 
 
 def make(**params):
-    return WiSEALETransformer(**{"max_epochs": EPOCHS, "random_state": 0, **params})
-
-
-def killed_after(n_epochs, estimator, X, monkeypatch):
-    """Interrupt the fit when it has written so many checkpoints."""
-    write, count = Checkpoint.write, 0
-
-    def write_and_die(self, *args):
-        nonlocal count
-        write(self, *args)
-        count += 1
-        if count == n_epochs:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "write", write_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            estimator.fit(X)
-    return estimator
-
-
-def states(estimator):
-    """All that two fits could differ in."""
-    net = estimator.net_
-    parts = {**net.module_.state_dict(), **net.criterion_.state_dict()}
-    return {**parts, "seed": torch.tensor(net.seed)}
-
-
-def same(one, other, X):
-    assert np.array_equal(one.transform(X), other.transform(X))
-    ours, theirs = states(one), states(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    kept = [
-        [{k: v for k, v in row.items() if k != "dur"} for row in estimator.history_]
-        for estimator in (one, other)
-    ]
-    assert kept[0] == kept[1]
-    assert one.n_iter_ == other.n_iter_
-    assert one.aggregate_kl_bounds_ == other.aggregate_kl_bounds_
+    return WiSEALETransformer(**{"max_epochs": 6, "random_state": 0, **params})
 
 
 CASES = {
@@ -83,9 +35,7 @@ CASES = {
     "ring": {"objective": WiSEALE("monte_carlo", width=60), "early_stopping": False},
     "moment": {"objective": WiSEALE("moment")},
     "renyi": {"objective": WiSEALE("renyi")},
-    "elbo": {"objective": "elbo"},
-    "infovae": {"objective": "infovae"},
-    "wae": {"objective": "wae"},
+    **{name: {"objective": name} for name in ("elbo", "infovae", "wae")},
     "bernoulli": {"likelihood": "bernoulli"},
     "fixed noise": {"likelihood": Gaussian(noise=0.5)},
     "float64": {"precision": "float64"},
@@ -99,7 +49,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("n_epochs", [1, 4])
-def test_resumed_fit_is_the_uninterrupted_fit(case, n_epochs, X, tmp_path, monkeypatch):
+def test_resumed_fit_is_the_uninterrupted_fit(case, n_epochs, X, tmp_path, require_same):
     def fresh(**params):
         params = {**CASES[case], **params}
         if isinstance(params.get("random_state"), np.random.RandomState):
@@ -109,147 +59,135 @@ def test_resumed_fit_is_the_uninterrupted_fit(case, n_epochs, X, tmp_path, monke
     np.random.seed(5)  # for random_state=None
     whole = fresh().fit(X)
     np.random.seed(5)
-    killed_after(n_epochs, fresh(checkpoint=tmp_path), X, monkeypatch)
+    interrupt_fit(fresh(checkpoint=tmp_path), X, n_epochs)
     assert len(list(tmp_path.iterdir())) == 1
     np.random.seed(99)  # a new process has another global state
-    resumed = fresh(checkpoint=tmp_path).fit(X)
-    same(resumed, whole, X)
+    resumed = fresh(checkpoint=tmp_path).fit(X).set_params(checkpoint=None)
+    if case == "random state":  # advanced by as many draws
+        resumed.random_state = whole.random_state
+    require_same(resumed, whole, X)
     assert not list(tmp_path.iterdir())
 
 
-def test_checkpoint_changes_no_fit(X, tmp_path):
-    same(make(checkpoint=tmp_path / "new" / "folder").fit(X), make().fit(X), X)
-
-
-def test_killed_twice(X, tmp_path, monkeypatch):
+def test_interrupted_twice(X, tmp_path, require_same):
+    folder = tmp_path / "new" / "folder"
     for _ in range(2):
-        killed_after(2, make(checkpoint=tmp_path), X, monkeypatch)
-    same(make(checkpoint=tmp_path).fit(X), make().fit(X), X)
+        estimator = interrupt_fit(make(checkpoint=folder), X, 2)
+        assert np.isfinite(estimator.transform(X)).all()
+    assert estimator.n_iter_ == 4
+    resumed = make(checkpoint=folder).fit(X).set_params(checkpoint=None)
+    require_same(resumed, make().fit(X), X)
+    again = make(checkpoint=folder).fit(X).set_params(checkpoint=None)  # without an interrupt
+    require_same(again, resumed, X)
 
 
-def test_warm_start_resumes_too(X, tmp_path, monkeypatch):
+def test_warm_start_resumes_too(X, tmp_path, require_same):
     whole = make(warm_start=True).fit(X).fit(X)
-    estimator = make(warm_start=True, checkpoint=tmp_path).fit(X)
-    killed_after(3, estimator, X, monkeypatch)
+    interrupt_fit(make(warm_start=True, checkpoint=tmp_path).fit(X), X, 3)
     again = make(warm_start=True, checkpoint=tmp_path).fit(X).fit(X)
-    same(again, whole, X)
+    require_same(again.set_params(checkpoint=None), whole, X)
 
 
-def test_an_interrupted_fit_is_usable(X, tmp_path, monkeypatch):
-    estimator = killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
-    assert estimator.n_iter_ == 3
-    assert np.isfinite(estimator.transform(X)).all()
+OTHER_DATA = {
+    "order": lambda X: X[::-1].copy(),
+    "fewer": lambda X: X[:-1],
+    "row": lambda X: X + (np.arange(120) == 7)[:, None],
+    "dtype": lambda X: X.astype(np.float64),
+}
 
 
 @pytest.mark.parametrize(
-    "change",
+    "other",
     [
         {"max_epochs": 7},
         {"n_components": 3},
         {"random_state": 1},
         {"objective": WiSEALE(weight=2.0)},
         {"net_params": {"optimizer__weight_decay": 0.5}},
-        "row",
-        "order",
-        "fewer",
+        *OTHER_DATA,
     ],
+    ids=str,
 )
-def test_another_fit_does_not_take_the_checkpoint(change, X, tmp_path, monkeypatch):
-    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
-    data = {"order": X[::-1].copy(), "fewer": X[:-1], "row": X + (np.arange(120) == 7)[:, None]}
-    data = data.get(change, X) if isinstance(change, str) else X
-    params = {} if isinstance(change, str) else change
-    same(make(checkpoint=tmp_path, **params).fit(data), make(**params).fit(data), data)
-    assert len(list(tmp_path.iterdir())) == 1  # the other's is still there
-    same(make(checkpoint=tmp_path).fit(X), make().fit(X), X)
+def test_another_fit_does_not_take_the_checkpoint(other, X, tmp_path, require_same):
+    interrupt_fit(make(checkpoint=tmp_path), X, 3)
+    changed, data = (other, X) if isinstance(other, dict) else ({}, OTHER_DATA[other](X))
+    for n_left, params, rows in ((1, changed, data), (0, {}, X)):
+        resumed = make(checkpoint=tmp_path, **params).fit(rows).set_params(checkpoint=None)
+        require_same(resumed, make(**params).fit(rows), rows)
+        assert len(list(tmp_path.iterdir())) == n_left
 
 
-def test_foreign_checkpoint_is_refused_and_left(X, tmp_path, monkeypatch):
-    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
-    killed_after(3, make(checkpoint=tmp_path, max_epochs=9), X, monkeypatch)
-    ours, theirs = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime)
-    content = theirs.read_bytes()
-    ours.write_bytes(content)
-    estimator = make(checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="must belong to this fit"):
-        estimator.fit(X)
-    assert not hasattr(estimator, "net_")
-    assert ours.read_bytes() == content
-
-
-def test_damaged_checkpoint_is_refused(X, tmp_path, monkeypatch):
-    killed_after(3, make(checkpoint=tmp_path), X, monkeypatch)
+def test_foreign_files_are_refused_and_left(X, tmp_path):
+    interrupt_fit(make(checkpoint=tmp_path), X, 3)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="damaged"):
-        make(checkpoint=tmp_path).fit(X)
+    interrupt_fit(make(checkpoint=tmp_path / "other", max_epochs=9), X, 3)
+    (other,) = (tmp_path / "other").iterdir()
+    make().fit(X).save(tmp_path / "model")
+    contents = {
+        "must belong to this fit": other.read_bytes(),
+        "must be a file of the kind 'checkpoint'": (tmp_path / "model").read_bytes(),
+        "damaged": file.read_bytes()[:-10],
+    }
+    for match, content in contents.items():
+        file.write_bytes(content)
+        estimator = make(checkpoint=tmp_path)
+        with pytest.raises(ValueError, match=match):
+            estimator.fit(X)
+        assert not hasattr(estimator, "net_")
+        assert file.read_bytes() == content
 
 
-def at(*path):
-    """A function that does something to the dict at the end of a path."""
-
-    def change(action):
-        def apply(state):
-            for name in path:
-                state = state[name]
-            action(state)
-
-        return apply
-
-    return change
-
-
-FIRST, BEST = at("optimizer", "0"), at("callbacks", "best_state")
+FIRST, BEST = "optimizer/0", "callbacks/best_state"
+#: Entries of a checkpoint, and values that they cannot have.
 STATES = {
-    "short moments": FIRST(lambda s: s.update(exp_avg=torch.zeros(3))),
-    "moments of integers": FIRST(lambda s: s.update(exp_avg=s["exp_avg"].int())),
-    "single moment": FIRST(lambda s: s.update(exp_avg=torch.tensor(0.0))),
-    "no steps": FIRST(lambda s: s.update(step=torch.zeros(0))),
-    "no moments": FIRST(lambda s: s.pop("exp_avg")),
-    "other optimiser": FIRST(lambda s: s.update(momentum=1)),
-    "no such weight": at("optimizer")(lambda s: s.update({"99": s["0"]})),
-    "no weight": at("module")(lambda s: s.pop("encoder.skip.weight")),
-    "NaN": at("module")(lambda s: s["encoder.skip.weight"].fill_(torch.nan)),
-    "NaN best": BEST(lambda s: s["best"]["encoder.skip.weight"].fill_(torch.nan)),
-    "no best": BEST(lambda s: s.pop("best")),
-    "narrow average": at("average")(lambda s: s.update({"0": s["0"][:1]})),
-    "no average": at()(lambda s: s.pop("average")),
-    "short bank": at("divergence")(lambda s: s.update({"bank.rows": torch.zeros(3).long()})),
-    "no bank": at("divergence")(lambda s: s.update({name: s[name][:0] for name in BANK})),
-    "seed of the net": at("numbers")(lambda s: s.update(seed="1")),
-    "no numbers": at()(lambda s: s.pop("numbers")),
-    "schedule": at("callbacks", "schedule")(lambda s: s.update(step="1")),
-    "steps": at("callbacks", "schedule")(lambda s: s.update(step=10**30)),
-    "best": BEST(lambda s: s.update(held_out=3)),
-    "no callbacks": at("callbacks")(lambda s: s.clear()),
-    "history": at()(lambda s: s.update(history=3)),
-    "seed": at()(lambda s: s.update(split_seed=None)),
-    "no seed": at()(lambda s: s.pop("split_seed")),
+    # torch's fused step would write beyond moments that are too short
+    "short moments": [(f"{FIRST}/exp_avg", torch.zeros(3))],
+    "moments of integers": [(f"{FIRST}/exp_avg", lambda t: t.int())],
+    "single moment": [(f"{FIRST}/exp_avg", torch.tensor(0.0))],
+    "no steps": [(f"{FIRST}/step", torch.zeros(0))],
+    "no moments": [(f"{FIRST}/exp_avg", DROP)],
+    "other optimiser": [(f"state/{FIRST}/momentum", 1)],
+    "no such weight": [
+        (f"optimizer/99/{name}", torch.zeros(1)) for name in ("step", "exp_avg", "exp_avg_sq")
+    ],
+    "no weight": [("module/encoder.skip.weight", DROP)],
+    "NaN": [("module/encoder.skip.weight", lambda t: t * torch.nan)],
+    "NaN best": [(f"{BEST}/best/encoder.skip.weight", lambda t: t * torch.nan)],
+    "no best": [(f"{BEST}/best/", DROP)],
+    "narrow average": [("average/0", lambda t: t[:1])],
+    "no average": [("average/", DROP)],
+    "short bank": [("divergence/bank.rows", torch.zeros(3).long())],
+    "no bank": [("divergence/bank.", lambda t: t[:0])],
+    "seed of the net": [("state/numbers/seed", "1")],
+    "no numbers": [("state/numbers", DROP)],
+    "schedule": [("state/callbacks/schedule/step", "1")],
+    "steps": [("state/callbacks/schedule/step", 10**30)],
+    "best": [(f"state/{BEST}/held_out", 3)],
+    "no callbacks": [("state/callbacks", {"dict": []})],
+    "history": [("state/history", 3)],
+    "seed": [("state/split_seed", None)],
+    "no seed": [("state/split_seed", DROP)],
 }
-BANK = ("bank.rows", "bank.lines")
 
 
-@pytest.mark.parametrize("change", STATES)
-def test_state_of_no_fit_is_refused_and_left(change, X, tmp_path, monkeypatch):
-    """Torch's fused step would write beyond moments that are too short."""
+@pytest.mark.parametrize("case", STATES)
+def test_state_of_no_fit_is_refused_and_left(case, X, tmp_path, observe):
     params = {"warm_start": True, "checkpoint": tmp_path, "max_epochs": 7}
-    if "bank" in change:
+    if "bank" in case:
         params["objective"] = WiSEALE(width=4096)
-    interrupted = make(**params).fit(X[:-1])
-    killed_after(3, interrupted, X, monkeypatch)
+    interrupt_fit(make(**params).fit(X[:-1]), X, 3)
     estimator = make(**params).fit(X[:-1])
-    codes = estimator.transform(X)
+    before = observe(estimator, X)
     (file,) = tmp_path.iterdir()
-    state, header = read_file(file, "checkpoint")
-    STATES[change](state)
-    write_file(file, state, header)
     content = file.read_bytes()
-    with pytest.raises(
-        ValueError, match=f"(?s){file.name}' must be the state of this fit.*Remove it"
-    ):
+    for place, value in STATES[case]:
+        content = change(content, place, value)
+    file.write_bytes(content)
+    match = f"(?s){file.name}' must be the state of this fit.*Remove it"
+    with pytest.raises(ValueError, match=match):
         estimator.fit(X)
     assert file.read_bytes() == content
-    assert np.array_equal(estimator.transform(X), codes)
+    np.testing.assert_equal(observe(estimator, X), before)
 
 
 def test_directory_that_cannot_be_is_refused(X, tmp_path):
@@ -257,18 +195,16 @@ def test_directory_that_cannot_be_is_refused(X, tmp_path):
     file.write_text("in the way")
     with pytest.raises(ValueError, match=r"'checkpoint' parameter .* must be a directory"):
         make(checkpoint=file / "folder").fit(X)
-    with pytest.raises(ValueError, match="'checkpoint'"):
-        make(checkpoint=3).fit(X)
 
 
-def test_disk_that_fills_up_does_not_cost_the_fit(X, tmp_path, monkeypatch):
+def test_disk_that_fills_up_does_not_cost_the_fit(X, tmp_path, monkeypatch, require_same):
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.warns(RuntimeWarning, match="could not be written"):
         estimator = make(checkpoint=tmp_path).fit(X)
-    same(estimator, make().fit(X), X)
+    require_same(estimator.set_params(checkpoint=None), make().fit(X), X)
     assert not list(tmp_path.iterdir())
 
 
@@ -282,111 +218,19 @@ def test_searches_share_a_directory(X, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-SCRIPT = """
-import sys
-import numpy as np
-from sklearn_wiseale import WiSEALETransformer
-X = np.random.RandomState(0).rand(300, 8)
-model = WiSEALETransformer(2, max_epochs=60, random_state=0, checkpoint=sys.argv[1])
-np.save(sys.argv[2], model.fit(X).transform(X))
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_sigkill(tmp_path):
-    """Killed for good whenever a checkpoint has appeared, until one run comes to its end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-
-    def start(folder, codes):
-        command = [sys.executable, "-c", SCRIPT, str(folder), str(codes)]
-        return subprocess.Popen(command, env=environment)
-
-    assert start(tmp_path / "other", tmp_path / "whole.npy").wait() == 0
-    folder = tmp_path / "checkpoints"
-    for n_epochs in (2, 15):
-        process = start(folder, tmp_path / "codes.npy")
-        while process.poll() is None:
-            files = list(folder.glob("fit-*.safetensors")) if folder.exists() else []
-            if files and len(read_file(files[0], "checkpoint")[0]["history"]) >= n_epochs:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        assert process.wait() == -signal.SIGKILL
-    assert start(folder, tmp_path / "codes.npy").wait() == 0
-    assert np.array_equal(np.load(tmp_path / "whole.npy"), np.load(tmp_path / "codes.npy"))
-
-
-# files ------------------------------------------------------------------------------------
-
-
-def test_file_gives_back_what_was_written(tmp_path):
-    tensors = {
-        "a": torch.arange(6.0).reshape(2, 3).T,  # not contiguous
-        "b": torch.tensor(3, dtype=torch.int64),
-        "c": torch.zeros(0, 4, dtype=torch.float64),
-        "d": torch.arange(6.0)[2:4],
-    }
-    tensors["e"] = tensors["d"]  # shared memory
-    plain = {"text": "ü", "number": 0.1 + 0.2, "inf": float("inf"), "list": [1, None, {}]}
-    state = {"inner": {**tensors, **plain}, "empty": {}, "tensor": torch.ones(2)}
-    write_file(tmp_path / "file", state, {"kind": "checkpoint", "more": [1]})
-    found, header = read_file(tmp_path / "file", "checkpoint")
-    assert header == {"kind": "checkpoint", "more": [1]}
-    assert found.keys() == state.keys()
-    assert {k: v for k, v in found["inner"].items() if k in plain} == plain
-    assert all(torch.equal(found["inner"][k], v) for k, v in tensors.items())
-    assert all(found["inner"][k].dtype == v.dtype for k, v in tensors.items())
-    with pytest.raises(ValueError, match="must be a file of the kind 'estimator'"):
-        read_file(tmp_path / "file", "estimator")
-
-
-def test_unfinished_files_of_killed_processes_are_removed(X, tmp_path, monkeypatch):
-    old, new = (tmp_path / f".file.{name}.part" for name in "ab")
-    old.write_bytes(b"")
-    new.write_bytes(b"")
+def test_unfinished_files_of_killed_processes_are_removed(X, tmp_path):
+    model, old, new = tmp_path / "model", *(tmp_path / f".model.{name}.part" for name in "ab")
+    for part in (old, new):
+        part.write_bytes(b"")
     os.utime(old, (0, 0))
-    write_file(tmp_path / "file", {"a": torch.ones(2)}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", "file"]
+    make().fit(X).save(model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.b.part", "model"]
     folder = tmp_path / "checkpoints"
-    killed_after(2, make(checkpoint=folder), X, monkeypatch)
+    interrupt_fit(make(checkpoint=folder), X, 2)
     (file,) = folder.iterdir()
     file.with_name(f".{file.name}.c.part").write_bytes(b"")
     make(checkpoint=folder).fit(X)
     assert not list(folder.iterdir())
-
-
-def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    write_file(file, {"a": torch.ones(2)}, {})
-    content = file.read_bytes()
-
-    def fail(*args):
-        raise OSError("no")
-
-    for broken in ("os.fsync", "os.replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(broken, fail)
-            with pytest.raises(OSError, match="no"):
-                write_file(file, {"a": torch.zeros(2)}, {})
-        assert file.read_bytes() == content
-        assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize(
-    "metadata", [None, {"other": "{}"}, {"sklearn_wiseale": "no JSON"}, {"sklearn_wiseale": "[1]"}]
-)
-def test_file_of_another_kind_is_refused(metadata, tmp_path):
-    save_file({"a": torch.ones(1)}, tmp_path / "file", metadata=metadata)
-    with pytest.raises(ValueError, match="file"):
-        read_file(tmp_path / "file", "checkpoint")
-
-
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
-def test_file_of_another_version_is_refused(version, tmp_path):
-    text = json.dumps({"format_version": version})
-    save_file({"a": torch.ones(1)}, tmp_path / "file", metadata={"sklearn_wiseale": text})
-    with pytest.raises(ValueError, match="format version"):
-        read_file(tmp_path / "file", "checkpoint")
 
 
 def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
@@ -396,15 +240,24 @@ def test_package_writes_nothing_by_itself(X, tmp_path, monkeypatch):
 
 
 class Annotated(nn.Linear):
-    """Has a state that is no tensor."""
+    """Has a state of plain values, and tensors of all kinds."""
 
-    note: object = {"note": 1}
+    note: object = {"text": "ü", "number": 0.1 + 0.2, "inf": float("inf"), "list": [1, None, {}]}
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.register_buffer("transposed", torch.arange(6.0).reshape(2, 3).T)
+        self.register_buffer("number", torch.tensor(3))
+        self.register_buffer("empty", torch.zeros(0, 4, dtype=torch.float64))
+        self.register_buffer("part", torch.arange(6.0)[2:4])
+        self.register_buffer("shared", self.part)
 
     def get_extra_state(self):
         return self.note
 
     def set_extra_state(self, state):
-        self.state = state
+        if self.note is Annotated.note:
+            assert state == self.note
 
 
 class Noted(Annotated):
@@ -415,11 +268,18 @@ def encoder(n_features, n_components):
     return nn.Linear(n_features, 2 * n_components)
 
 
-def test_state_of_plain_values_is_kept(X, tmp_path, monkeypatch):
+def test_tensors_and_plain_values_of_all_kinds_are_kept(X, tmp_path, require_same):
     network = Modules(encoder, Annotated)
-    killed_after(3, make(checkpoint=tmp_path, network=network), X, monkeypatch)
-    resumed = make(checkpoint=tmp_path, network=network).fit(X)
-    assert np.array_equal(resumed.transform(X), make(network=network).fit(X).transform(X))
+    interrupt_fit(make(checkpoint=tmp_path, network=network), X, 3)
+    resumed = make(checkpoint=tmp_path, network=network).fit(X).set_params(checkpoint=None)
+    require_same(resumed, make(network=network).fit(X), X)
+    resumed.save(tmp_path / "model")
+    module = load(tmp_path / "model", network=network).net_.module_
+    for name, expected in resumed.net_.module_.state_dict().items():
+        found = module.state_dict()[name]
+        if isinstance(expected, torch.Tensor):
+            assert found.dtype == expected.dtype
+            assert torch.equal(found, expected)
 
 
 def test_state_that_no_file_holds_is_named(X, tmp_path):

@@ -56,8 +56,22 @@ def eight_threads():
         yield
 
 
+def trained_on(parts):
+    model = reducer()
+    for part in parts:
+        model.partial_fit(part)
+    return model
+
+
+def assert_same(model, other, rows, other_rows=None):
+    assert model.n_samples_seen_ == other.n_samples_seen_ == N
+    assert model.history_[-1]["train_loss"] == other.history_[-1]["train_loss"]
+    codes = other.transform(rows if other_rows is None else other_rows)
+    np.testing.assert_array_equal(model.transform(rows), codes)
+
+
 def in_blocks(method, rows):
-    """What the method gives for each block, in this thread."""
+    """Results of a method for each block, in this thread."""
     return np.concatenate([method(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)])
 
 
@@ -105,32 +119,23 @@ def test_blocks_of_images(rng):
     np.testing.assert_array_equal(codes, in_blocks(model.transform, images))
 
 
-def test_what_dask_cannot_guess_it_asks_for(fitted, X):
-    blocks = da.from_array(X, chunks=(BLOCK, -1))
-    with pytest.raises(ValueError, match="specify the dtype") as error:
-        blocks.map_blocks(fitted.transform)
-    assert "expecting 6 features" in str(error.value)
-
-
 def test_an_array_itself_is_computed(fitted, X):
     blocks = da.from_array(X, chunks=(BLOCK, -1))
     codes = fitted.transform(blocks)
     assert type(codes) is np.ndarray
     np.testing.assert_array_equal(codes, fitted.transform(X))
     np.testing.assert_array_equal(reducer().fit(blocks).transform(X), codes)
+    with pytest.raises(ValueError, match="specify the dtype") as error:
+        blocks.map_blocks(fitted.transform)
+    assert "expecting 6 features" in str(error.value)
 
 
-def test_training_on_blocks(X, tmp_path):
+def test_training_on_blocks(X, tmp_path, fitted):
     blocks = da.from_array(X, chunks=(BLOCK, -1))
-    streamed, by_hand = reducer(), reducer()
-    for i, block in enumerate(blocks.blocks):
-        streamed.partial_fit(block)
-        by_hand.partial_fit(X[i * BLOCK : (i + 1) * BLOCK])
-    assert streamed.n_samples_seen_ == N
-    np.testing.assert_array_equal(streamed.transform(X), by_hand.transform(X))
+    assert_same(trained_on(blocks.blocks), trained_on(np.split(X, range(BLOCK, N, BLOCK))), X)
     rows = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", X.dtype, X.shape)
     da.store(blocks, rows, lock=False)
-    np.testing.assert_array_equal(reducer().fit(rows).transform(X), reducer().fit(X).transform(X))
+    np.testing.assert_array_equal(reducer().fit(rows).transform(X), fitted.transform(X))
 
 
 def test_tokens_are_of_the_fitted_state(X):
@@ -211,15 +216,11 @@ def test_a_frame_itself_is_computed(frame, X):
 
 def test_training_on_partitions(frame):
     parts = dd.from_pandas(frame, npartitions=4)
-    streamed, by_hand = reducer(), reducer()
-    for part in parts.partitions:
-        streamed.partial_fit(part.compute())
-    start = 0
-    for n in parts.map_partitions(len):
-        by_hand.partial_fit(frame.iloc[start : start + n])
-        start += n
+    streamed = trained_on(part.compute() for part in parts.partitions)
+    ends = np.cumsum(parts.map_partitions(len).compute())[:-1]
+    rows = [frame.iloc[start:end] for start, end in zip([0, *ends], [*ends, N], strict=True)]
     assert list(streamed.feature_names_in_) == list(frame.columns)
-    np.testing.assert_array_equal(streamed.transform(frame), by_hand.transform(frame))
+    assert_same(streamed, trained_on(rows), frame)
 
 
 # parquet ------------------------------------------------------------------------------------------
@@ -247,16 +248,9 @@ def in_memory(file):
 
 
 def test_a_stream_trains_as_its_chunks_in_memory_do(file):
-    streamed, by_hand, X = reducer(), reducer(), in_memory(file)
-    for batch in batches_of(file):
-        streamed.partial_fit(batch.to_pandas())
-    start = 0
-    for batch in batches_of(file):
-        by_hand.partial_fit(X[start : start + len(batch)])
-        start += len(batch)
-    assert streamed.n_samples_seen_ == start == N
-    assert streamed.history_[-1]["train_loss"] == by_hand.history_[-1]["train_loss"]
-    np.testing.assert_array_equal(streamed.transform(pd.read_parquet(file)), by_hand.transform(X))
+    X, ends = in_memory(file), np.cumsum([len(batch) for batch in batches_of(file)])[:-1]
+    streamed = trained_on(batch.to_pandas() for batch in batches_of(file))
+    assert_same(streamed, trained_on(np.split(X, ends)), pd.read_parquet(file), X)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

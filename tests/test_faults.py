@@ -1,6 +1,5 @@
-"""Whatever goes wrong, a fitted estimator and a file stay what they were, and work goes on."""
+"""After any error, a fitted estimator and its files are as before, and can be used."""
 
-import copy
 import errno
 import os
 import resource
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import interrupt_fit
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -20,9 +20,6 @@ from torch import nn
 
 import sklearn_wiseale
 from sklearn_wiseale import WiSEALETransformer, load
-from sklearn_wiseale._data.rows import Rows
-from sklearn_wiseale._persistence.checkpoint import Checkpoint
-from sklearn_wiseale._training.net import VariationalNet
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
@@ -38,37 +35,33 @@ def make(**params):
     return WiSEALETransformer(**{**defaults, "batch_size": 32, **params})
 
 
-def everything(estimator, X):
-    """All that a fault could have changed, as texts and arrays."""
-    net = estimator.net_
-    optimizer = net.optimizer_.state_dict() if hasattr(net, "optimizer_") else None
-    return {
-        "codes": estimator.transform(X),
-        "names": sorted(vars(estimator)),
-        "history": str(estimator.history_),
-        "epochs": (estimator.n_iter_, estimator.n_samples_seen_, len(net.history)),
-        "shapes": (estimator.n_features_in_, estimator.n_components_),
-        "module": str(net.module_.state_dict()),
-        "criterion": str(net.criterion_) + str(net.criterion_.state_dict()),
-        "optimizer": str(optimizer),
-        "schedule": str(dict(net.callbacks_)["schedule"].state_dict()),
-        "seed": net.seed,
-        "bounds": estimator.aggregate_kl_bounds_,
-        "noise": estimator.noise_scale_,
-    }
+@pytest.fixture
+def unchanged(observe):
+    """A context manager; an estimator must be the same after it, whatever is raised inside."""
+
+    class Unchanged:
+        def __init__(self, estimator, X):
+            self.estimator, self.X = estimator, X
+
+        def __enter__(self):
+            self.before = self.look()
+
+        def __exit__(self, *_):
+            np.testing.assert_equal(self.look(), self.before)
+
+        def look(self):
+            seen = observe(self.estimator, self.X)
+            del seen["parameters"]  # may have been set meanwhile
+            return seen
+
+    return Unchanged
 
 
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
-
-
-# faults in training -------------------------------------------------------------------------------
+# errors in training -------------------------------------------------------------------------------
 
 
 class Faulty(Callback):
-    """Raises an error when an event has come so many times since training began."""
+    """Raises an error when an event has happened so many times since training began."""
 
     def __init__(self, error, event, number=1):
         self.error, self.event, self.number = error, event, number
@@ -106,11 +99,10 @@ ERRORS = {
 OBJECTIVES = {"blend": WiSEALE(width=50), "sliced": WiSEALE("sliced"), "elbo": ELBO()}
 
 
-def train_with(estimator, callbacks, method, X):
-    """Train on, the net having these callbacks besides its own."""
+def train_with(estimator, callback, method, X):
+    """Train; the net has this callback besides its own."""
     before = estimator.net_.callbacks_
-    faulty = [(f"faulty_{i}", callback) for i, callback in enumerate(callbacks)]
-    estimator.net_.callbacks_ = [*faulty, *before]
+    estimator.net_.callbacks_ = [("faulty", callback), *before]
     try:
         return getattr(estimator, method)(X)
     finally:
@@ -120,54 +112,45 @@ def train_with(estimator, callbacks, method, X):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_error_while_training_goes_on_changes_nothing(fault, error, objective, X):
-    """Neither what is seen nor how training would go on."""
+def test_an_error_while_training_goes_on_changes_nothing(fault, error, objective, X, unchanged):
+    """Neither the fitted state nor how training would go on."""
     event, number = FAULTS[fault]
     given, expected, match = ERRORS[error]
-    methods = ["fit", "partial_fit"] if number == 1 else ["fit"]  # which has more than one epoch
+    methods = ["fit", "partial_fit"] if number == 1 else ["fit"]  # partial_fit has one epoch
     for method in methods:
         one, other = (
             make(warm_start=True, objective=OBJECTIVES[objective]).fit(X) for _ in range(2)
         )
-        for row in (*one.history_, *one.net_.history):
-            row["dur"] = 0.0
-        before = copy.deepcopy(everything(one, X))
-        with pytest.raises(expected, match=match):
-            train_with(one, [Faulty(given, event, number)], method, X[::-1] + 1)
-        same(everything(one, X), before)
+        with unchanged(one, X), pytest.raises(expected, match=match):
+            train_with(one, Faulty(given, event, number), method, X[::-1] + 1)
         one.partial_fit(X).fit(X)
         other.partial_fit(X).fit(X)
         assert np.array_equal(one.transform(X), other.transform(X))
 
 
-def test_an_error_in_a_new_fit_leaves_the_fit_before(X):
-    for event, number in FAULTS.values():
-        estimator = make().fit(X)
-        before = copy.deepcopy(everything(estimator, X))
-        error = ValueError("of the callback")
-        failing = {"callbacks": [("faulty", Faulty(error, event, number))]}
-        with pytest.raises(ValueError, match=r"^of the callback$"):
-            estimator.set_params(net_params=failing, n_components=1).fit(X[:, :3])
-        same(everything(estimator, X), before)
-        assert np.array_equal(
-            estimator.set_params(net_params=None, n_components=2).fit(X).transform(X),
-            before["codes"],
-        )
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_error_in_a_new_fit_leaves_the_fit_before(fault, X, unchanged):
+    estimator = make().fit(X)
+    codes = estimator.transform(X)
+    failing = {"callbacks": [("faulty", Faulty(ValueError("of the callback"), *FAULTS[fault]))]}
+    with unchanged(estimator, X), pytest.raises(ValueError, match=r"^of the callback$"):
+        estimator.set_params(net_params=failing, n_components=1).fit(X[:, :3])
+    estimator.set_params(net_params=None, n_components=2).fit(X)
+    assert np.array_equal(estimator.transform(X), codes)
 
 
-def test_a_refused_change_leaves_the_objective(X):
+def test_a_refused_change_leaves_the_objective(X, unchanged):
     estimator = make(warm_start=True).fit(X)
-    before = copy.deepcopy(everything(estimator, X))
-    with pytest.raises(ValueError, match=r"'network' parameter .* must stay"):
+    match = r"'network' parameter .* must stay"
+    with unchanged(estimator, X), pytest.raises(ValueError, match=match):
         estimator.set_params(objective="elbo", network=MLP(hidden=(7,))).fit(X)
-    same(everything(estimator, X), before)
 
 
 @pytest.mark.parametrize("event", ["on_train_begin", "on_batch_end", "on_epoch_end"])
 def test_interrupted_partial_fit_is_usable_and_goes_on(event, X):
     estimator = make().partial_fit(X)
     with pytest.raises(KeyboardInterrupt):
-        train_with(estimator, [Faulty(KeyboardInterrupt(), event)], "partial_fit", X)
+        train_with(estimator, Faulty(KeyboardInterrupt(), event), "partial_fit", X)
     assert np.isfinite(estimator.transform(X)).all()
     assert len(estimator.history_) == len(estimator.net_.history) == estimator.n_iter_
     assert all("train_loss" in row for row in estimator.history_)
@@ -176,11 +159,11 @@ def test_interrupted_partial_fit_is_usable_and_goes_on(event, X):
     assert np.isfinite(estimator.score(X))
 
 
-# memory that is too small -------------------------------------------------------------------------
+# too little memory --------------------------------------------------------------------------------
 
 
-def no_memory(*args, **kwargs):
-    torch.empty(2**47)  # which no allocator grants
+def full_host(*args, **kwargs):
+    torch.ones(1).new_empty(2**47)  # no allocator grants it
 
 
 def full_device(*args, **kwargs):
@@ -188,48 +171,46 @@ def full_device(*args, **kwargs):
 
 
 USES = {
-    "fit": ("Lower batch_size, the width", lambda estimator, X: estimator.fit(X)),
-    "partial_fit": ("Lower batch_size", lambda estimator, X: estimator.partial_fit(X)),
-    "fit_transform": ("Lower batch_size", lambda estimator, X: estimator.fit_transform(X)),
-    "transform": ("device='cpu'", lambda estimator, X: estimator.transform(X)),
-    "posterior": ("device='cpu'", lambda estimator, X: estimator.posterior(X)),
-    "inverse_transform": (
-        "device='cpu'",
-        lambda estimator, X: estimator.inverse_transform(X[:, :2]),
-    ),
-    "sample": ("device='cpu'", lambda estimator, X: estimator.sample(5)),
-    "score_samples": ("Lower n_draws", lambda estimator, X: estimator.score_samples(X)),
-    "score": ("Lower n_draws", lambda estimator, X: estimator.score(X)),
+    "fit": "Lower batch_size, the width",
+    "partial_fit": "Lower batch_size",
+    "fit_transform": "Lower batch_size",
+    "transform": "device='cpu'",
+    "posterior": "device='cpu'",
+    "inverse_transform": "device='cpu'",
+    "sample": "device='cpu'",
+    "score_samples": "Lower n_draws",
+    "score": "Lower n_draws",
 }
 
 
-@pytest.mark.parametrize("shortage", [no_memory, full_device])
+@pytest.mark.parametrize("shortage", [full_host, full_device])
 @pytest.mark.parametrize("use", USES)
-def test_too_little_memory_is_an_error_with_advice(use, shortage, X, monkeypatch):
-    advice, call = USES[use]
+def test_too_little_memory_is_an_error_with_advice(use, shortage, X, monkeypatch, unchanged):
     estimator = make().fit(X)
-    before = copy.deepcopy(everything(estimator, X))
-    with monkeypatch.context() as patch:
+    given = {"inverse_transform": X[:, :2], "sample": 5}.get(use, X)
+    with unchanged(estimator, X), monkeypatch.context() as patch:
         patch.setattr(nn.Linear, "forward", shortage)
-        with pytest.raises(MemoryError, match=advice) as caught:
-            call(estimator, X)
+        with pytest.raises(MemoryError, match=USES[use]) as caught:
+            getattr(estimator, use)(given)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "\n" not in str(caught.value)
-    same(everything(estimator, X), before)
-    call(estimator, X)
+    getattr(estimator, use)(given)
 
 
-def test_too_little_memory_for_the_rows(X, monkeypatch):
-    estimator = make().fit(X)
-    before = copy.deepcopy(everything(estimator, X))
-    with monkeypatch.context() as patch:
-        patch.setattr(Rows, "make_resident", full_device)
+def test_too_little_memory_for_the_rows(X, monkeypatch, unchanged):
+    estimator, empty = make().fit(X), torch.empty
+
+    def full_of_rows(*sizes, **kwargs):
+        return full_device() if sizes[0] == len(X) else empty(*sizes, **kwargs)
+
+    estimator.set_params(early_stopping=False)
+    with unchanged(estimator, X), monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", full_of_rows)
         with pytest.raises(MemoryError, match="Lower batch_size"):
             estimator.fit(X)
-        patch.setattr(Rows, "__getitem__", full_device)
+        patch.setattr(torch, "from_numpy", full_device)
         with pytest.raises(MemoryError, match="Free some memory"):
             estimator.transform(X)
-    same(everything(estimator, X), before)
 
 
 def test_other_errors_of_torch_stay_what_they_are(X, monkeypatch):
@@ -240,13 +221,11 @@ def test_other_errors_of_torch_stay_what_they_are(X, monkeypatch):
             call(X)
 
 
-def test_memory_that_is_too_small_to_go_on_is_no_damage(X, tmp_path, monkeypatch):
-    """A checkpoint is not blamed for it."""
-    estimator = make(checkpoint=tmp_path)
-    interrupted(estimator, X)
+def test_too_little_memory_to_resume_is_not_blamed_on_the_checkpoint(X, tmp_path, monkeypatch):
+    interrupt_fit(make(checkpoint=tmp_path), X)
     (file,) = tmp_path.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(VariationalNet, "load_state_dict", full_device)
+        patch.setattr(nn.Module, "load_state_dict", full_device)
         with pytest.raises(MemoryError, match="Lower batch_size"):
             make(checkpoint=tmp_path).fit(X)
     assert [file] == list(tmp_path.iterdir())
@@ -254,79 +233,54 @@ def test_memory_that_is_too_small_to_go_on_is_no_damage(X, tmp_path, monkeypatch
     assert np.array_equal(resumed.transform(X), make().fit(X).transform(X))
 
 
-def interrupted(estimator, X):
-    """Interrupt a fit once its first epoch is in the checkpoint."""
-    write = Checkpoint.write
-    with pytest.MonkeyPatch.context() as patch:
-
-        def write_and_die(*args):
-            write(*args)
-            raise KeyboardInterrupt
-
-        patch.setattr(Checkpoint, "write", write_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            estimator.fit(X)
-
-
 # files --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def saved(X, tmp_path):
-    estimator = make().fit(X)
-    estimator.save(tmp_path / "model")
-    return estimator, tmp_path / "model"
-
-
-def unchanged(path, content, X, codes):
+    """An estimator and its file, which must stay as it is."""
+    estimator, path = make().fit(X), tmp_path / "model"
+    estimator.save(path)
+    content, codes = path.read_bytes(), estimator.transform(X)
+    yield estimator, path
     assert path.read_bytes() == content
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     assert np.array_equal(load(path).transform(X), codes)
 
 
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace", "pathlib.Path.open"])
 @pytest.mark.parametrize(
-    "step", ["os.fsync", "os.replace", "sklearn_wiseale._persistence.file.save"]
+    "error",
+    [
+        KeyboardInterrupt(),
+        MemoryError(),
+        OSError(errno.EROFS, "ro"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+    ids=repr,
 )
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(errno.EROFS, "ro")])
-def test_interrupted_save_leaves_the_file(step, error, saved, X, monkeypatch):
+def test_failed_save_leaves_the_file(step, error, saved, X, monkeypatch):
     estimator, path = saved
-    content, codes = path.read_bytes(), estimator.transform(X)
 
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(step, fail)
-    with pytest.raises(type(error)):
-        clone(estimator).fit(X + 1).save(path)
-    unchanged(path, content, X, codes)
+    other = clone(estimator).fit(X + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        with pytest.raises(type(error)):
+            other.save(path)
 
 
-def test_directory_that_cannot_be_written_to(saved, X, monkeypatch):
+def test_parent_that_is_a_file(saved):
     estimator, path = saved
-    content, opened = path.read_bytes(), Path.open
-
-    def refuse(self, mode="r", *args, **kwargs):
-        if "x" in mode or "w" in mode:
-            raise PermissionError(errno.EACCES, "Permission denied", str(self))
-        return opened(self, mode, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError):
-        estimator.save(path)
-    unchanged(path, content, X, estimator.transform(X))
-
-
-def test_parent_that_is_a_file(saved, X):
-    estimator, path = saved
-    content = path.read_bytes()
     with pytest.raises(FileNotFoundError, match="directory of the file must exist"):
         estimator.save(path / "model")
-    unchanged(path, content, X, estimator.transform(X))
 
 
 @pytest.fixture
 def small_disk():
-    """No file may grow beyond 4 kB, as on a disk that is full: a part is written, then no more."""
+    """Files cannot grow beyond 4 kB, as on a full disk: the first part is written."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     class Disk:
@@ -341,32 +295,19 @@ def small_disk():
 
 def test_full_disk_leaves_the_file(saved, X, small_disk):
     estimator, path = saved
-    content = path.read_bytes()
-    assert len(content) > 4096
-    with small_disk, pytest.raises(OSError, match="too large"):
-        clone(estimator).fit(X + 1).save(path)
-    unchanged(path, content, X, estimator.transform(X))
-    with small_disk, pytest.raises(OSError, match="too large"):
-        estimator.save(path.with_name("new"))
-    unchanged(path, content, X, estimator.transform(X))
+    assert path.stat().st_size > 4096
+    for other, target in ((clone(estimator).fit(X + 1), path), (estimator, path.with_name("new"))):
+        with small_disk, pytest.raises(OSError, match="too large"):
+            other.save(target)
 
 
-def test_full_disk_leaves_the_last_checkpoint(X, tmp_path, small_disk, monkeypatch):
-    interrupted(make(checkpoint=tmp_path), X)
+def test_full_disk_leaves_the_last_checkpoint(X, tmp_path, small_disk):
+    interrupt_fit(make(checkpoint=tmp_path), X)
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     assert len(content) > 4096
-
-    def stop(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, small_disk:
-        patch.setattr("sklearn_wiseale._transformer.warn_of_collapse", stop)  # after the last epoch
-        with (
-            pytest.warns(RuntimeWarning, match="could not be written"),
-            pytest.raises(KeyboardInterrupt),
-        ):
-            make(checkpoint=tmp_path).fit(X)
+    with small_disk, pytest.raises(RuntimeWarning, match="could not be written"):
+        make(checkpoint=tmp_path).fit(X)  # here the warning is an error, which ends the fit
     assert file.read_bytes() == content
     resumed = make(checkpoint=tmp_path).fit(X)
     assert np.array_equal(resumed.transform(X), make().fit(X).transform(X))
@@ -379,63 +320,62 @@ import numpy as np
 from sklearn_wiseale import WiSEALETransformer, load
 from sklearn_wiseale.networks import MLP
 
-what, path, X = sys.argv[1], sys.argv[2], np.load(sys.argv[3])
+what, path, X, number = sys.argv[1], sys.argv[2], np.load(sys.argv[3]), int(sys.argv[4])
 flush, calls = os.fsync, []
 
 def wait(file):
     calls.append(file)
-    if what == "save" or len(calls) == 2:
+    if len(calls) == number:
         print("here", flush=True)
         time.sleep(600)
     flush(file)
 
-if what == "save":
-    estimator = load(path).partial_fit(X)
-    os.fsync = wait
-    estimator.save(path)
 os.fsync = wait
-params = {"network": MLP(hidden=(6,)), "max_epochs": 3, "random_state": 0, "device": "cpu"}
+if what == "save":
+    load(path).partial_fit(X).save(path)
+params = {"network": MLP(hidden=(6,)), "max_epochs": 9, "random_state": 0, "device": "cpu"}
 WiSEALETransformer(**params, batch_size=32, checkpoint=path).fit(X)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("what", ["save", "checkpoint"])
-def test_killed_while_a_file_is_written(what, saved, X, tmp_path):
-    """All is in the new file, but for what has not reached the disk: the old one still stands."""
-    estimator, path = saved
+@pytest.mark.parametrize(("what", "numbers"), [("save", [1]), ("checkpoint", [2, 4])])
+def test_killed_while_a_file_is_written(what, numbers, X, tmp_path):
+    """The new file is complete, but not yet on the disk: the old one is still valid."""
+    estimator, path = make().fit(X), tmp_path / "model"
+    estimator.save(path)
     content = path.read_bytes()
     np.save(tmp_path / "X.npy", X)
     target = path if what == "save" else tmp_path / "checkpoints"
     home = str(Path(sklearn_wiseale.__file__).parents[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": home}
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, what, str(target), str(tmp_path / "X.npy")],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "here\n"
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
-    assert path.read_bytes() == content
+    for number in numbers:  # the second process resumes from the first
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, what, target, tmp_path / "X.npy", str(number)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": home},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process.stdout:
+            assert process.stdout.readline() == "here\n"
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        assert path.read_bytes() == content
     if what == "save":
         assert np.array_equal(load(path).transform(X), estimator.transform(X))
         estimator.save(path)
         return
-    names = [file.name for file in target.iterdir()]
-    assert len(names) == 2
-    assert sum(name.endswith(".part") for name in names) == 1  # of the second epoch
-    resumed = make(checkpoint=target).fit(X)
-    assert np.array_equal(resumed.transform(X), estimator.transform(X))
+    parts = [file.name.endswith(".part") for file in target.iterdir()]
+    assert sorted(parts) == [False, True, True]
+    resumed = make(max_epochs=9, checkpoint=target)
+    assert np.array_equal(resumed.fit(X).transform(X), make(max_epochs=9).fit(X).transform(X))
+    assert not list(target.iterdir())
 
 
 # a search whose worker dies -----------------------------------------------------------------------
 
 
 class Deadly(MLP):
-    """A network that takes the process with it, if it is a worker's."""
+    """A network that ends the process, if it is a worker's."""
 
     def __init__(self, hidden=(6,), deadly=False, parent=0):
         super().__init__(hidden)

@@ -1,7 +1,6 @@
 """Laws of the networks, and of the start that makes them principal component analysis."""
 
 import copy
-import inspect
 import itertools
 import math
 import pickle
@@ -14,17 +13,12 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_wiseale import WiSEALETransformer, networks
-from sklearn_wiseale._data.scaling import Scaling
-from sklearn_wiseale._data.statistics import Moments, principal_axes
-from sklearn_wiseale._model.start import build_module, column_scaling
-from sklearn_wiseale._persistence.checkpoint import Checkpoint
-from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from sklearn_wiseale.networks import MLP, NETWORKS, Conv, Modules, Network
-from sklearn_wiseale.objectives import Posterior
-from sklearn_wiseale.objectives._aggregate import aggregate_kl_bound
+from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian
+from sklearn_wiseale.networks import MLP, Conv, Modules
 
 ACTIVATIONS = ["silu", "relu", "gelu", "tanh", "elu"]
 
@@ -84,20 +78,25 @@ each_with_skip = pytest.mark.parametrize("network", WITH_SKIP, ids=repr)
 pytestmark = [
     pytest.mark.usefixtures("float64_modules"),
     # a network that does not start as PCA may need more than the few epochs of these fits
-    pytest.mark.filterwarnings("ignore:Of 2 components only"),
+    pytest.mark.filterwarnings("ignore:Of . components only"),
 ]
 
 
 def sizes(network):
-    """Features and outputs for which a case is built."""
+    """Features, components and outputs of a case."""
     n_pixels = math.prod(getattr(network, "image_shape", ()))
-    return (n_pixels, 2 * n_pixels) if isinstance(network, Conv) else (7, 11)
+    return (n_pixels, 3, 2 * n_pixels) if isinstance(network, Conv) else (7, 3, 11)
 
 
 def built(network):
-    """Encoder and decoder of three components."""
-    n_features, n_outputs = sizes(network)
-    return network.build(n_features, 3, n_outputs)
+    return network.build(*sizes(network))
+
+
+def parts_of(network):
+    """Encoder and decoder, with the lengths of their inputs and outputs."""
+    n_features, k, n_outputs = sizes(network)
+    encoder, decoder = built(network)
+    return [(encoder, n_features, 2 * k), (decoder, k, n_outputs)]
 
 
 def rows_of(n, n_features, seed=0):
@@ -112,51 +111,32 @@ def linear_map(n_in, n_out, seed=0):
 # networks -------------------------------------------------------------------------------------
 
 
-def test_every_public_network_has_a_case():
-    public = [getattr(networks, name) for name in networks.__all__]
-    classes = {c for c in public if inspect.isclass(c) and issubclass(c, Network)} - {Network}
-    assert {type(case) for case in CASES} == classes >= set(NETWORKS.values())
+@each_network
+def test_shapes_and_precisions(network):
+    for dtype in (torch.float32, torch.float64):
+        for part, n_in, n_out in parts_of(network):
+            output = part.to(dtype)(100 * rows_of(5, n_in).to(dtype))
+            assert output.shape == (5, n_out)
+            assert output.dtype == dtype
+            assert torch.isfinite(output).all()
 
 
 @each_network
-def test_encoder_gives_two_numbers_a_component_and_decoder_the_outputs(network):
-    n_features, n_outputs = sizes(network)
-    encoder, decoder = built(network)
-    assert encoder(rows_of(5, n_features)).shape == (5, 6)
-    assert decoder(rows_of(5, 3)).shape == (5, n_outputs)
-
-
-@each_network
-def test_build_leaves_the_specification_as_it_was(network):
-    params, text = network.get_params(), repr(network)
-    built(network)
-    assert all(network.get_params()[name] is value for name, value in params.items())
-    assert repr(network) == text
-    assert repr(clone(network)) == text
-
-
-@each_network
-def test_each_build_is_a_network_of_its_own(network):
-    parts = [*built(network), *built(network)]
-    parameters = [id(p) for part in parts for p in part.parameters()]
-    assert len(parameters) == len(set(parameters))
-
-
-@each_network
-def test_the_seed_decides_the_weights(network):
+def test_each_build_has_its_own_weights_drawn_by_the_seed(network):
     def weights(seed):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            parts = built(network)
-        return torch.cat([p.detach().ravel() for part in parts for p in part.parameters()])
+            return [p for part in built(network) for p in part.parameters()]
 
-    assert torch.equal(weights(0), weights(0))
-    assert not torch.equal(weights(0), weights(1))
+    first, second, other = weights(0), weights(0), weights(1)
+    assert len(set(map(id, first + second))) == 2 * len(first)
+    assert all(map(torch.equal, first, second))
+    assert not all(map(torch.equal, first, other))
 
 
 @each_network
 def test_rows_are_mapped_one_by_one(network):
-    for part, n_in in zip(built(network), (sizes(network)[0], 3), strict=True):
+    for part, n_in, _ in parts_of(network):
         x = rows_of(6, n_in)
         part.eval()
         one_by_one = torch.cat([part(row[None]) for row in x])
@@ -165,9 +145,7 @@ def test_rows_are_mapped_one_by_one(network):
 
 @each_with_skip
 def test_started_network_is_the_linear_map(network):
-    n_features, n_outputs = sizes(network)
-    encoder, decoder = built(network)
-    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
+    for part, n_in, n_out in parts_of(network):
         weight, bias = linear_map(n_in, n_out)
         part.start_linear(weight, bias)
         x = 100 * rows_of(5, n_in)
@@ -178,9 +156,7 @@ def test_started_network_is_the_linear_map(network):
 
 @each_network
 def test_started_network_learns_with_every_parameter(network):
-    n_features, n_outputs = sizes(network)
-    encoder, decoder = built(network)
-    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
+    for part, n_in, n_out in parts_of(network):
         if hasattr(part, "start_linear"):
             part.start_linear(*linear_map(n_in, n_out))
         part.eval()
@@ -197,31 +173,9 @@ def test_started_network_learns_with_every_parameter(network):
         assert all(parameter.grad.abs().max() > 0 for parameter in part.parameters())
 
 
-@each_network
-def test_outputs_are_finite_in_both_precisions(network):
-    for dtype in (torch.float32, torch.float64):
-        for part, n_in in zip(built(network), (sizes(network)[0], 3), strict=True):
-            output = part.to(dtype)(100 * rows_of(5, n_in).to(dtype))
-            assert output.dtype == dtype
-            assert torch.isfinite(output).all()
-
-
-@each_network
-def test_clone_has_the_same_hash(network):
-    assert joblib.hash(clone(network)) == joblib.hash(network) == joblib.hash(clone(network))
-    assert joblib.hash(pickle.loads(pickle.dumps(network))) == joblib.hash(network)
-
-
-def test_the_base_leaves_the_modules_to_its_children():
-    with pytest.raises(NotImplementedError):
-        Network().build(4, 2, 4)
-
-
 @pytest.mark.parametrize("network", WITHOUT_SKIP, ids=repr)
 def test_without_skip_the_start_is_the_bias(network):
-    n_features, n_outputs = sizes(network)
-    encoder, decoder = built(network)
-    for part, n_in, n_out in ((encoder, n_features, 6), (decoder, 3, n_outputs)):
+    for part, n_in, n_out in parts_of(network):
         x = rows_of(5, n_in)
         weight, bias = linear_map(n_in, n_out)
         part.start_linear(weight, torch.zeros(n_out))
@@ -231,15 +185,11 @@ def test_without_skip_the_start_is_the_bias(network):
         torch.testing.assert_close(part(x) - at_zero, expected, rtol=1e-12, atol=1e-12)
 
 
-def second_difference(part, n_in):
-    """What is left of f(x + y) - f(x) - f(y) + f(0): zero for linear maps alone."""
-    x, y = 3 * rows_of(4, n_in), 3 * rows_of(4, n_in, seed=1)
-    return part(x + y) - part(x) - part(y) + part(torch.zeros_like(x))
-
-
 def test_without_hidden_layers_the_network_is_linear():
     for part, n_in in zip(MLP(hidden=()).build(7, 3, 11), (7, 3), strict=True):
-        assert second_difference(part, n_in).abs().max() < 1e-12
+        x, y = 3 * rows_of(4, n_in), 3 * rows_of(4, n_in, seed=1)
+        bend = part(x + y) - part(x) - part(y) + part(torch.zeros_like(x))
+        assert bend.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -273,32 +223,6 @@ def test_dropout_acts_in_training_alone():
     assert torch.equal(keeping(x), keeping(x))
 
 
-@pytest.mark.parametrize(
-    ("params", "allowed"),
-    [
-        ({"hidden": 5}, "array-like"),
-        ({"hidden": "wide"}, "array-like"),
-        ({"hidden": (0,)}, "integers >= 1"),
-        ({"hidden": (8, -1)}, "integers >= 1"),
-        ({"hidden": (2.5,)}, "integers >= 1"),
-        ({"hidden": (True,)}, "integers >= 1"),
-        ({"hidden": ("8",)}, "integers >= 1"),
-        ({"hidden": (), "linear_skip": False}, "at least one layer"),
-        ({"activation": "sine"}, "'silu'"),
-        ({"activation": nn.ReLU}, "'silu'"),
-        ({"linear_skip": "yes"}, "'bool'"),
-        ({"dropout": 1.0}, r"\[0.0, 1.0\)"),
-        ({"dropout": -0.1}, r"\[0.0, 1.0\)"),
-        ({"dropout": math.nan}, r"\[0.0, 1.0\)"),
-    ],
-)
-def test_bad_parameters_are_named(params, allowed):
-    name, value = next(iter(params.items()))
-    with pytest.raises(ValueError, match=f"'{name}' parameter of MLP must.*{allowed}") as error:
-        MLP(**params).build(7, 3, 11)
-    assert f"Got {value!r} instead" in str(error.value)
-
-
 # images ---------------------------------------------------------------------------------------
 
 IMAGE_SHAPES = [
@@ -308,15 +232,25 @@ IMAGE_SHAPES = [
 
 
 @pytest.mark.parametrize("image_shape", IMAGE_SHAPES, ids=str)
-def test_conv_maps_images_of_every_size(image_shape):
+@pytest.mark.parametrize("channels", ["auto", (2, 2, 2)])
+def test_conv_maps_images_of_every_size(image_shape, channels):
     n_pixels = math.prod(image_shape)
-    encoder, decoder = Conv(image_shape=image_shape).build(n_pixels, 2, n_pixels)
+    encoder, decoder = Conv(image_shape, channels).build(n_pixels, 2, n_pixels)
     assert encoder(rows_of(2, n_pixels)).shape == (2, 4)
     assert decoder(rows_of(2, 2)).shape == (2, n_pixels)
 
 
 def conv_layers(part):
     return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def maps_of(part, x):
+    """Outputs of the convolutions for one batch."""
+    maps = []
+    for layer in conv_layers(part):
+        layer.register_forward_hook(lambda layer, x, y, maps=maps: maps.append(y))
+    part(x)
+    return maps
 
 
 @pytest.mark.parametrize(
@@ -334,41 +268,29 @@ def test_auto_channels_halve_until_few_pixels_are_left(side, channels, smallest)
     image_shape = (1, side, 2 * side)
     encoder, decoder = Conv(image_shape=image_shape).build(2 * side**2, 2, 2 * side**2)
     assert tuple(layer.out_channels for layer in conv_layers(encoder)) == channels
-    shapes = []
-    for layer in conv_layers(encoder) + conv_layers(decoder)[:1]:
-        layer.register_forward_hook(lambda layer, x, output: shapes.append(output.shape[2]))
-    encoder(rows_of(1, 2 * side**2))
-    assert shapes[-1] == smallest
+    assert maps_of(encoder, rows_of(1, 2 * side**2))[-1].shape[2] == smallest
     assert conv_layers(decoder)[0].in_channels == channels[-1]
 
 
 def test_decoder_has_the_sizes_of_the_encoder_in_reverse():
     network = Conv(image_shape=(2, 13, 22), channels=(3, 4, 5), linear_skip=False)
-    encoder, decoder = network.build(572, 2, 572)
-    seen = {}
-    for name, part in (("down", encoder), ("up", decoder)):
-        seen[name] = []
-        for layer in conv_layers(part):
-            layer.register_forward_hook(
-                lambda layer, x, y, sizes=seen[name]: sizes.append(tuple(y.shape[2:]))
-            )
-    encoder(rows_of(1, 572))
-    decoder(rows_of(1, 2))
-    assert seen["down"] == [(7, 11), (4, 6), (2, 3)]
-    assert seen["up"] == [(4, 6), (7, 11), (13, 22), (13, 22)]
+    down, up = (
+        [tuple(y.shape[2:]) for y in maps_of(part, rows_of(1, n_in))]
+        for part, n_in in zip(network.build(572, 2, 572), (572, 2), strict=True)
+    )
+    assert down == [(7, 11), (4, 6), (2, 3)]
+    assert up == [(4, 6), (7, 11), (13, 22), (13, 22)]
 
 
 def test_rows_are_images_in_c_order():
     """A pixel of a row reaches the codes through those of the first map that are beside it."""
     network = Conv(image_shape=(2, 9, 12), channels=(1,), linear_skip=False)
     encoder, _ = network.build(216, 2, 216)
-    maps = []
-    conv_layers(encoder)[0].register_forward_hook(lambda layer, x, y: maps.append(y))
     image = torch.zeros(2, 9, 12)
-    encoder(image.reshape(1, -1))
+    (black,) = maps_of(encoder, image.reshape(1, -1))
     image[1, 4, 6] = 1.0
-    encoder(image.reshape(1, -1))
-    assert (maps[1] - maps[0])[0, 0].nonzero().tolist() == [[2, 3]]
+    (one_pixel,) = maps_of(encoder, image.reshape(1, -1))
+    assert (one_pixel - black)[0, 0].nonzero().tolist() == [[2, 3]]
 
 
 def test_maps_of_several_numbers_a_pixel_come_one_after_the_other():
@@ -418,44 +340,6 @@ def test_activations_stay_small():
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         decoder(encoder(rows_of(2, 12288))[:, :16])
     assert 4 * 64 * held < 400 * 2**20
-
-
-@pytest.mark.parametrize(
-    ("params", "allowed"),
-    [
-        ({"image_shape": 64}, "array-like"),
-        ({"image_shape": None}, "array-like"),
-        ({"image_shape": "digits"}, "array-like"),
-        ({"image_shape": (8, 8)}, "three integers >= 1: channels, height, width"),
-        ({"image_shape": (1, 1, 8, 8)}, "three integers >= 1: channels, height, width"),
-        ({"image_shape": (1, 8.0, 8)}, "three integers"),
-        ({"image_shape": (0, 8, 8)}, "three integers >= 1"),
-        ({"image_shape": (True, 8, 8)}, "three integers >= 1"),
-        ({"image_shape": (1, 7, 8)}, "height and width >= 8"),
-        ({"image_shape": (8, 8, 1)}, "height and width >= 8"),
-        ({"image_shape": (3, 8, 8)}, "multiply to the number of features, 64"),
-        ({"channels": ()}, "'auto' or a sequence of one or more integers >= 1"),
-        ({"channels": (8, 0)}, "integers >= 1"),
-        ({"channels": (8.5,)}, "integers >= 1"),
-        ({"channels": "many"}, "'auto'"),
-        ({"channels": 8}, "'auto'"),
-        ({"channels": (2, 2, 2, 2)}, "at most 3 stages for images of 8 x 8 pixels"),
-        ({"activation": "sine"}, "'silu'"),
-        ({"linear_skip": "yes"}, "'bool'"),
-    ],
-)
-def test_bad_parameters_of_conv_are_named(params, allowed):
-    name, value = next(iter(params.items()))
-    network = Conv(**{"image_shape": (1, 8, 8)} | params)
-    with pytest.raises(ValueError, match=f"'{name}' parameter of Conv must.*{allowed}") as error:
-        network.build(64, 3, 64)
-    assert f"Got {value!r} instead" in str(error.value)
-
-
-def test_conv_takes_as_many_stages_as_there_are_sides_to_halve():
-    encoder, decoder = Conv(image_shape=(1, 8, 9), channels=(2, 2, 2)).build(72, 1, 72)
-    assert encoder(rows_of(2, 72)).shape == (2, 2)
-    assert decoder(rows_of(2, 1)).shape == (2, 72)
 
 
 def test_outputs_that_make_no_images_are_refused():
@@ -596,8 +480,6 @@ class Pair(nn.Linear):
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"encoder": 3}, ValueError, "'encoder' parameter of Modules must be.*Got 3 instead"),
-        ({"decoder": "mlp"}, ValueError, "'decoder' parameter of Modules must be.*Got 'mlp'"),
         ({"encoder": max}, TypeError, "'encoder' of Modules must be a torch.nn.Module.*max.* 7"),
         ({"encoder": lambda n: n}, ValueError, "'encoder'.*could not be made by <lambda>.7, 3."),
         ({"encoder": nn.ReLU}, ValueError, "'encoder'.*could not be made by ReLU.*TypeError"),
@@ -624,14 +506,10 @@ class Pair(nn.Linear):
 )
 def test_modules_that_do_not_fit_are_named(params, error, message):
     network = Modules(**{"encoder": Encoder, "decoder": decoder} | params)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         built(network)
-
-
-def test_the_error_of_a_module_is_the_cause():
-    with pytest.raises(ValueError, match="'encoder'") as error:
-        built(Modules(encoder=Failing(), decoder=decoder))
-    assert str(error.value.__cause__) == "out of ideas"
+    if "out of ideas" in message:
+        assert str(raised.value.__cause__) == "out of ideas"
 
 
 # in the estimator -----------------------------------------------------------------------------
@@ -656,10 +534,13 @@ def estimator(name, **params):
 
 
 @each_fitted
-def test_fit_is_repeatable_and_survives_pickle_and_clone(name):
-    model = estimator(name).fit(DIGITS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_fit_is_repeatable_and_survives_pickle_and_clone(name, precision):
+    model = estimator(name, precision=precision).fit(DIGITS)
     codes = model.transform(DIGITS)
     assert codes.shape == (300, 2)
+    assert codes.dtype == precision
+    assert {p.dtype for p in model.net_.module_.parameters()} == {getattr(torch, precision)}
     assert np.isfinite(model.inverse_transform(codes)).all()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(DIGITS), codes)
     np.testing.assert_array_equal(clone(model).fit(DIGITS).transform(DIGITS), codes)
@@ -667,21 +548,14 @@ def test_fit_is_repeatable_and_survives_pickle_and_clone(name):
 
 
 @each_fitted
-def test_training_goes_on(name):
+def test_training_continues(name):
     model = estimator(name).partial_fit(DIGITS[:150])
     before = model.transform(DIGITS)
     model = pickle.loads(pickle.dumps(model.partial_fit(DIGITS[150:]))).partial_fit(DIGITS)
     assert model.n_samples_seen_ == 600
     assert not np.array_equal(model.transform(DIGITS), before)
-    going_on = estimator(name, warm_start=True, max_epochs=1).fit(DIGITS).fit(DIGITS)
-    assert len(going_on.history_) == 2
-
-
-@each_fitted
-def test_precision_is_the_estimators(name):
-    model = estimator(name, precision="float64", max_epochs=1).fit(DIGITS)
-    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float64}
-    assert model.transform(DIGITS).dtype == np.float64
+    longer = estimator(name, warm_start=True, max_epochs=1).fit(DIGITS).fit(DIGITS)
+    assert len(longer.history_) == 2
 
 
 def test_other_modules_are_refused_while_training_goes_on():
@@ -703,26 +577,29 @@ def test_search_reaches_the_parameters_of_networks():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-@pytest.mark.parametrize("name", ["conv", "instances", "functions"])
-def test_killed_fit_goes_on(name, tmp_path, monkeypatch):
-    """With equal weights elsewhere in memory, as a new process has them."""
-    whole = estimator(name).fit(DIGITS)
-    first = estimator(name, checkpoint=tmp_path)
-    second = pickle.loads(pickle.dumps(first))
-    write, n_written = Checkpoint.write, 0
+class Stop(Callback):
+    """Interrupts the second epoch of all that begin."""
 
-    def write_and_die(self, *args):
-        nonlocal n_written
-        write(self, *args)
-        n_written += 1
-        if n_written == 1:
+    n_epochs = 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        Stop.n_epochs += 1
+        if Stop.n_epochs == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkpoint, "write", write_and_die)
+
+@pytest.mark.parametrize("name", ["conv", "instances", "functions"])
+def test_a_stopped_fit_continues_from_its_checkpoint(name, tmp_path, monkeypatch):
+    """With equal weights elsewhere in memory, as a new process has them."""
+    monkeypatch.setattr(Stop, "n_epochs", 0)
+    whole = estimator(name).fit(DIGITS)
+    params = {"net_params": {"callbacks": [("stop", Stop())]}}
+    first = estimator(name, checkpoint=tmp_path, **params)
+    second = pickle.loads(pickle.dumps(first))
     with pytest.raises(KeyboardInterrupt):
         first.fit(DIGITS)
     second.fit(DIGITS)
-    assert n_written == 2  # of two epochs, one was left
+    assert Stop.n_epochs == 3  # of two epochs, one was left
     np.testing.assert_array_equal(second.transform(DIGITS), whole.transform(DIGITS))
 
 
@@ -743,81 +620,88 @@ def table(n=60, n_features=6, rank=None, seed=0):
     return X * np.array([1, 20, 0.1, 3, 1, 0.5, 2, 1])[:n_features] + 5
 
 
-def started(X, n_components, mode="feature", likelihood=None, network=None):
-    """A module at its start, and the scaled rows."""
-    moments = Moments(X.shape[1]).update(X)
-    scaling = column_scaling(moments, mode)
-    scaled = scaling.apply(X)
-    rng = np.random.RandomState(0)
-    axes = principal_axes(moments, *scaling, n_components, lambda: [scaled], rng)
-    module = build_module(
-        moments,
-        scaling,
-        axes,
-        n_components,
-        likelihood or Gaussian(),
-        network or MLP(hidden=(8,)),
-        "float64",
-    )
-    return module.eval(), torch.from_numpy(scaled)
+class Start(Callback):
+    """Keeps the module as it is before training."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.module = copy.deepcopy(net.module_).eval()
 
 
-@pytest.mark.parametrize("mode", ["feature", "global", None])
+def started(X, n_components, scale="feature", **params):
+    """An estimator whose codes and reconstructions are those of the start."""
+    still = {"learning_rate": 1e-300, "max_epochs": 1, "early_stopping": False, "random_state": 0}
+    still |= {"network": MLP(hidden=(8,)), "precision": "float64", "scale": scale}
+    return WiSEALETransformer(n_components, **still | params).fit(X)
+
+
+def module_at_start(X, n_components, scale="feature", **params):
+    """The module at the start, and the rows as it sees them."""
+    start = Start()
+    started(X, n_components, scale, net_params={"callbacks": [("start", start)]}, **params)
+    return start.module, torch.from_numpy(scaled(X, scale))
+
+
+def scaled(rows, scale, X=None):
+    """Rows in the units in which columns of X are used."""
+    X = rows if X is None else X
+    if scale is None:
+        return rows
+    std = X.std(axis=0) if scale == "feature" else np.sqrt(X.var(axis=0).mean())
+    return (rows - X.mean(axis=0)) / std
+
+
+def moments_of(posterior):
+    """Mean and covariance of the aggregate."""
+    mean, std = posterior
+    return mean.mean(axis=0), np.cov(mean.T, bias=True) + np.diag((std**2).mean(axis=0))
+
+
+each_scale = pytest.mark.parametrize("scale", ["feature", "global", None])
+
+
+@each_scale
 @pytest.mark.parametrize("n_components", [1, 3, 6])
-def test_start_reconstructs_exactly_as_pca(mode, n_components):
-    module, x = started(table(), n_components, mode)
-    reconstruction = module.decoder(module.encode(x).mean).detach().numpy()
-    pca = PCA(n_components).fit(x.numpy())
-    expected = pca.inverse_transform(pca.transform(x.numpy()))
-    np.testing.assert_allclose(reconstruction, expected, rtol=0, atol=1e-9 * x.abs().max())
+def test_start_is_pca_with_the_moments_of_the_prior(scale, n_components):
+    X = table()
+    model = started(X, n_components, scale)
+    x = scaled(X, scale)
+    pca = PCA(n_components).fit(x)
+    expected = pca.inverse_transform(pca.transform(x))
+    back = scaled(model.inverse_transform(model.transform(X)), scale, X)
+    np.testing.assert_allclose(back, expected, rtol=0, atol=1e-9 * np.abs(x).max())
+    mean, covariance = moments_of(model.posterior(X))
+    np.testing.assert_allclose(mean, 0, atol=1e-9)
+    np.testing.assert_allclose(covariance, np.eye(n_components), atol=1e-9)
 
 
-@pytest.mark.parametrize("mode", ["feature", "global", None])
-@pytest.mark.parametrize("n_components", [1, 3, 6])
-def test_aggregate_at_the_start_has_the_moments_of_the_prior(mode, n_components):
-    module, x = started(table(), n_components, mode)
-    posterior = module.encode(x)
-    mean, log_var = (tensor.detach() for tensor in posterior)
-    covariance = torch.cov(mean.T, correction=0) + torch.diag(log_var.exp().mean(dim=0))
-    torch.testing.assert_close(mean.mean(dim=0), torch.zeros(n_components), rtol=0, atol=1e-9)
-    identity = torch.eye(n_components)
-    torch.testing.assert_close(covariance.reshape(identity.shape), identity, rtol=0, atol=1e-9)
-    moment = aggregate_kl_bound(Posterior(mean, log_var), "moment")
-    assert float(moment) == pytest.approx(0, abs=1e-9)
-
-
-@pytest.mark.parametrize("mode", ["feature", "global", None])
+@each_scale
 @pytest.mark.parametrize("noise", ["shared", "feature"])
 @pytest.mark.parametrize("n_components", [2, 6])
-def test_noise_starts_at_the_mean_squared_residual_over_draws(mode, noise, n_components):
-    module, x = started(table(), n_components, mode, Gaussian(noise))
+def test_noise_starts_at_the_mean_squared_residual_over_draws(scale, noise, n_components):
+    module, x = module_at_start(table(), n_components, scale, likelihood=Gaussian(noise))
     mean, log_var = module.encode(x)
-    # of a quadratic function the corners of a cube have the Gaussian's expectation
+    # the corners of a cube have the moments of a Gaussian up to the third
     corners = itertools.product([-1.0, 1.0], repeat=n_components)
     draws = [mean + (0.5 * log_var).exp() * torch.tensor(corner) for corner in corners]
     squared = torch.stack([(x - module.decoder(z)).square() for z in draws]).mean(dim=(0, 1))
     expected = squared.mean()[None] if noise == "shared" else squared
-    torch.testing.assert_close(
-        module.likelihood.noise_variance, expected.detach(), rtol=1e-8, atol=1e-12
-    )
+    found = module.likelihood.noise_std().square()
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("network", CASES, ids=repr)
+@each_network
 def test_every_network_has_a_start_of_finite_loss(network):
     X = np.random.RandomState(0).standard_normal((60, sizes(network)[0])) + 5
-    module, x = started(X, 3, network=network)
-    posterior = module.encode(x)
-    output = module.decoder(posterior.mean)
-    assert torch.isfinite(aggregate_kl_bound(posterior, "jensen"))
-    assert torch.isfinite(module.likelihood.log_prob(x, output)).all()
+    model = started(X, 3, network=network)
+    assert np.isfinite(model.history_[0]["train_loss"])
+    assert np.isfinite(model.score(X))
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS.values())
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_start_is_better_than_the_column_means(likelihood):
-    X = table()
-    X = np.greater(X, X.mean(axis=0)).astype(float)  # a support that every likelihood has
-    likelihood = likelihood()
-    module, x = started(X, 3, likelihood.natural_scale, likelihood)
+    X = np.eye(6)[table().argsort(axis=0).argmax(axis=1)]  # every likelihood allows it
+    scale = "feature" if likelihood == "gaussian" else None
+    module, x = module_at_start(X, 3, scale, likelihood=likelihood)
     at_means = module.decoder(torch.zeros(len(x), 3))
     at_codes = module.decoder(module.encode(x).mean)
     log_prob = module.likelihood.log_prob
@@ -826,92 +710,62 @@ def test_start_is_better_than_the_column_means(likelihood):
 
 def test_bernoulli_starts_at_the_column_means():
     X = (table() > 5) * 1.0
-    module, x = started(X, 2, None, Bernoulli())
-    mean = module.likelihood.mean(module.decoder(torch.zeros(1, 2)))[0]
-    torch.testing.assert_close(mean.detach(), x.mean(dim=0), rtol=1e-12, atol=0)
+    mean = started(X, 2, None, likelihood="bernoulli").inverse_transform(np.zeros((1, 2)))
+    np.testing.assert_allclose(mean[0], X.mean(axis=0), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("n", "n_features", "rank"), [(60, 6, 2), (60, 3, 3), (4, 6, 6), (2, 6, 6)]
 )
 def test_components_beyond_the_rank_keep_the_prior_and_are_not_decoded(n, n_features, rank):
-    module, x = started(table(n, n_features, rank), 5)
-    mean, log_var = (tensor.detach() for tensor in module.encode(x))
-    used = min(rank, n - 1)
-    assert torch.all(mean[:, :used].var(dim=0) > 0)
-    torch.testing.assert_close(mean[:, used:], torch.zeros(n, 5 - used), rtol=0, atol=1e-12)
-    torch.testing.assert_close(log_var[:, used:], torch.zeros(n, 5 - used), rtol=0, atol=1e-12)
-    moved = mean.clone()
-    moved[:, used:] += 10
-    torch.testing.assert_close(module.decoder(mean), module.decoder(moved), rtol=1e-12, atol=0)
-    torch.testing.assert_close(module.decoder(mean).detach(), x, rtol=0, atol=1e-6)
-    moment = aggregate_kl_bound(Posterior(mean, log_var), "moment")
-    assert float(moment) == pytest.approx(0, abs=1e-8)
+    X = table(n, n_features, rank)
+    model, used = started(X, 5), min(rank, n - 1)
+    mean, std = model.posterior(X)
+    assert (mean[:, :used].var(axis=0) > 0).all()
+    np.testing.assert_allclose(mean[:, used:], 0, atol=1e-12)
+    np.testing.assert_allclose(std[:, used:], 1, atol=1e-12)
+    moved = mean + 10 * (np.arange(5) >= used)
+    back = model.inverse_transform(mean)
+    np.testing.assert_allclose(model.inverse_transform(moved), back, rtol=1e-12)
+    np.testing.assert_allclose(scaled(back, "feature", X), scaled(X, "feature"), atol=1e-6)
+    centre, covariance = moments_of((mean, std))
+    np.testing.assert_allclose(centre, 0, atol=1e-8)
+    np.testing.assert_allclose(covariance, np.eye(5), atol=1e-8)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, 0.1])
 def test_rows_that_are_all_equal_start_at_the_prior(value):
-    module, x = started(np.full((9, 4), value), 2)
-    posterior = module.encode(x)
-    for tensor in (*posterior, *module.encode(x + 1)):
-        torch.testing.assert_close(tensor, torch.zeros(9, 2), rtol=0, atol=1e-12)
-    assert torch.isfinite(module.likelihood.log_prob(x, module.decoder(posterior.mean))).all()
-    moment = aggregate_kl_bound(posterior, "moment").detach()
-    assert float(moment) == pytest.approx(0, abs=1e-12)
+    X = np.full((9, 4), value)
+    model = started(X, 2)
+    for rows in (X, X + 1):
+        mean, std = model.posterior(rows)
+        np.testing.assert_allclose(mean, 0, atol=1e-12)
+        np.testing.assert_allclose(std, 1, atol=1e-12)
+    assert np.isfinite(model.score(X))
 
 
-# scaling --------------------------------------------------------------------------------------
-
-
-def scaling_of(X, mode):
-    return column_scaling(Moments(X.shape[1]).update(X), mode)
-
-
-def test_scaling_by_feature_standardises_each_column():
-    X = table()
-    scaled = scaling_of(X, "feature").apply(X)
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(scaled.var(axis=0), 1, rtol=1e-12)
-
-
-def test_global_scaling_keeps_the_proportions_of_columns():
-    X = table()
-    scaled = scaling_of(X, "global").apply(X)
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
-    assert scaled.var(axis=0).mean() == pytest.approx(1, rel=1e-12)
-    ratio = scaled.var(axis=0) / X.var(axis=0)
-    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
-
-
-def test_no_scaling_leaves_the_rows_as_they_are():
-    X = table()
-    np.testing.assert_array_equal(scaling_of(X, None).apply(X), X)
-
-
-@pytest.mark.parametrize("mode", ["feature", "global"])
-def test_constant_columns_are_centred_and_not_blown_up(mode):
-    X = np.column_stack([table()[:, 0], np.full(60, 0.1)])
-    scaling = scaling_of(X, mode)
-    np.testing.assert_allclose(scaling.apply(X)[:, 1], 0, atol=1e-12)
-    assert scaling.apply(X + np.array([0, 1.0]))[0, 1] == pytest.approx(1 / scaling.scale[1])
-    if mode == "feature":
-        assert scaling.scale[1] == 1
-    assert isinstance(scaling, Scaling)
+@each_scale
+def test_columns_are_scaled_by_their_deviations(scale):
+    """The noise of unit variance, in the units of the columns, is the scale."""
+    X = np.column_stack([table(), np.full(60, 0.1)])
+    model = started(X, 2, scale, likelihood=Gaussian(1.0))
+    std = X.std(axis=0)
+    expected = {"feature": np.where(std > 1e-12, std, 1), "global": np.sqrt(X.var(axis=0).mean())}
+    wanted = np.broadcast_to(expected.get(scale, 1.0), 7)
+    np.testing.assert_allclose(model.noise_scale_, wanted, rtol=1e-12)
+    at_zero = model.inverse_transform(np.zeros((1, 2)))[0]
+    np.testing.assert_allclose(at_zero, X.mean(axis=0), rtol=1e-9)
+    assert at_zero[-1] == 0.1
 
 
 # images as arrays -----------------------------------------------------------------------------
-
-
-def conv_reducer(**params):
-    fast = {"max_epochs": 2, "random_state": 0, "scale": "global", **params}
-    return WiSEALETransformer(2, network=Conv(image_shape=(1, 8, 8), channels=(8,)), **fast)
 
 
 IMAGES = DIGITS.reshape(-1, 1, 8, 8)
 
 
 def test_images_come_back_in_their_shape():
-    of_images, of_rows = conv_reducer().fit(IMAGES), conv_reducer().fit(DIGITS)
+    of_images, of_rows = (estimator("conv").fit(X) for X in (IMAGES, DIGITS))
     codes = of_images.transform(IMAGES)
     np.testing.assert_array_equal(codes, of_rows.transform(DIGITS))
     for given in (DIGITS, torch.from_numpy(IMAGES)):  # either kind may be used later
@@ -928,7 +782,7 @@ def test_images_come_back_in_their_shape():
 
 
 def test_images_in_chunks_and_after_a_pickle():
-    chunks = conv_reducer()
+    chunks = estimator("conv")
     for part in (IMAGES[:150], IMAGES[150:]):
         chunks.partial_fit(part)
     assert chunks.inverse_transform(chunks.transform(IMAGES)).shape == IMAGES.shape
@@ -938,6 +792,6 @@ def test_images_in_chunks_and_after_a_pickle():
 
 def test_images_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"image_shape=\(1, 8, 8\).*Got \(300, 8, 8, 1\)"):
-        conv_reducer().fit(IMAGES.reshape(-1, 8, 8, 1))
+        estimator("conv").fit(IMAGES.reshape(-1, 8, 8, 1))
     with pytest.raises(ValueError, match="dim 4"):
         WiSEALETransformer(2).fit(IMAGES)

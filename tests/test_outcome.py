@@ -154,11 +154,6 @@ def test_ordinary_fits_by_default_warn_of_nothing(name):
     assert reason in ("no_improvement", "max_epochs")
 
 
-def test_components_beyond_the_rank_are_warned_of():
-    with pytest.warns(UserWarning, match="Of 20 components only 4 are in use.*for 4 only: lower"):
-        make(20, max_epochs=2).fit(X[:, :4])
-
-
 def test_the_bar_says_why_it_ended_early(capsys):
     make(verbose=1, tol=1e6, n_iter_no_change=3).fit(X)
     assert "stopped early: held-out loss no longer falls" in capsys.readouterr().err

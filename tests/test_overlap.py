@@ -1,7 +1,10 @@
-"""Laws of the overlaps: the same numbers by every path, exact, finite, and in little memory."""
+"""Laws of the overlaps: the same numbers by every path, exact, finite, and in little memory.
 
+The dense formula of ``references.py`` is computed in float64.
+"""
+
+import contextlib
 import functools
-import itertools
 import math
 import subprocess
 import sys
@@ -10,21 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from references import all_finite, dense_log_overlaps
 from scipy.stats import multivariate_normal
 
 import sklearn_wiseale
 from sklearn_wiseale.objectives import log_mean_overlap
 from sklearn_wiseale.objectives._overlap.function import compute_log_mean_overlap
-from sklearn_wiseale.objectives._overlap.gaussians import DiagonalGaussians
-from sklearn_wiseale.objectives._overlap.pairs import find_significant_pairs
-from sklearn_wiseale.objectives._overlap.tiles import iterate_tiles
 
 PATHS = ["dense", "tiled", "sparse"]
-#: paths that take a start
+#: Paths that take a start.
 TILED_PATHS = ["tiled", "sparse"]
 DTYPES = [torch.float32, torch.float64]
 BARS = {torch.float32: 1e-5, torch.float64: 1e-10}
-#: how the columns come: as the rows, alone, weighted one by one or by row; as constants
+#: Columns are the rows, or others; with weights for each, or for each pair; or constants.
 SQUARE = ["square", "square weights", "square pairs"]
 FREE = ["columns", "weights", "pairs"]
 CASES = [*SQUARE, *FREE, "constants", "constant pairs"]
@@ -49,14 +50,7 @@ def by(path):
     return functools.partial(compute_log_mean_overlap, path=path)
 
 
-# dense twins, in float64 ----------------------------------------------------------------------
-
-
-def log_overlaps(mean, log_var, other_mean, other_log_var):
-    """Log O of all pairs: (M, A), by way of (M, A, K)."""
-    total_var = log_var.exp()[:, None] + other_log_var.exp()
-    squared = (mean[:, None] - other_mean).square()
-    return -0.5 * (squared / total_var + (2 * math.pi * total_var).log()).sum(dim=2)
+# dense formulas -------------------------------------------------------------------------------
 
 
 def twin(mean, log_var, other_mean=None, other_log_var=None, log_weights=None):
@@ -65,14 +59,15 @@ def twin(mean, log_var, other_mean=None, other_log_var=None, log_weights=None):
         other_mean, other_log_var = mean, log_var
     if log_weights is None:
         log_weights = mean.new_full((len(other_mean),), -math.log(len(other_mean)))
-    return torch.logsumexp(log_overlaps(mean, log_var, other_mean, other_log_var) + log_weights, 1)
+    log_overlap = dense_log_overlaps(mean, log_var, other_mean, other_log_var)
+    return torch.logsumexp(log_overlap + log_weights, dim=1)
 
 
 def twin_with_start(
     mean, log_var, other_mean, other_log_var, log_weights, start, log_column_weights=None
 ):
     """The value, and a surrogate that has its gradient and that of the column weights."""
-    log_overlap = log_overlaps(mean, log_var, other_mean, other_log_var)
+    log_overlap = dense_log_overlaps(mean, log_var, other_mean, other_log_var)
     value = torch.logaddexp(start, torch.logsumexp(log_overlap + log_weights, dim=1))
     if log_column_weights is None:
         return value, value
@@ -80,15 +75,7 @@ def twin_with_start(
     return value, value + (shares * log_overlap).sum(dim=1)
 
 
-def test_twin_is_made_of_densities(make_posterior):
-    rows, columns = make_posterior(3, 2), make_posterior(4, 2)
-    for i, j in itertools.product(range(3), range(4)):
-        covariance = np.diag(rows.log_var[i].exp() + columns.log_var[j].exp())
-        density = multivariate_normal(columns.mean[j], covariance).logpdf(rows.mean[i])
-        assert float(log_overlaps(*rows, *columns)[i, j]) == pytest.approx(density, rel=1e-13)
-
-
-# what goes in and what comes out --------------------------------------------------------------
+# arguments and results ------------------------------------------------------------------------
 
 
 def drawn(distribution, mean_scale, mean_shift, log_var_scale, log_var_shift):
@@ -133,15 +120,20 @@ def doubled(generator, n, k):
 
 
 def clustered(generator, n, k):
-    """Forty clusters that see nothing of each other, their centres the same at each call."""
+    """Forty clusters that do not overlap, their centres the same at each call."""
     centre = 30 * torch.randn(40, k, generator=torch.Generator().manual_seed(1))
     mean, log_var = torch.randn(2, n, k, generator=generator)
     return centre.repeat(n // 40 + 1, 1)[:n] + mean, 0.3 * log_var
 
 
+def clustered_far_away(generator, n, k):
+    mean, log_var = clustered(generator, n, k)
+    return mean + 1e3, log_var
+
+
 @functools.cache
 def arguments(case, draw, m, k, a=23, seed=0):
-    """Arguments of log_mean_overlap, and how many of them want a gradient; exact in float32."""
+    """Arguments of log_mean_overlap, and how many of them need a gradient; exact in float32."""
     generator = torch.Generator().manual_seed(seed)
     given = [*draw(generator, m, k)]
     if "square" in case:
@@ -161,7 +153,7 @@ def of_dtype(dtype, tensors):
 
 
 def leaves(tensors, n_free):
-    """Copies, of which the first want a gradient."""
+    """Copies, of which the first need a gradient."""
     return [
         None if tensor is None else tensor.clone().requires_grad_(i < n_free)
         for i, tensor in enumerate(tensors)
@@ -197,26 +189,35 @@ def assert_agree(found, wanted, n_components, bar=None):
 # values and gradients -------------------------------------------------------------------------
 
 
+def check(
+    path, case, draw, m, k, a=23, dtype=torch.float64, bar=None, context=contextlib.nullcontext
+):
+    """Value and gradients against those of the dense formula."""
+    tensors, n_free = arguments(case, draw, m, k, a)
+
+    def function(*tensors):
+        with context():
+            return by(path)(*tensors)
+
+    found = value_and_gradients(function, of_dtype(dtype, tensors), n_free)
+    assert found[0].dtype == dtype
+    assert_agree(found, expected(case, draw, m, k, a), k, bar)
+
+
 @each_path
 @each_dtype
 @each_case
 @pytest.mark.parametrize("k", [1, 2, 16, 512])
 def test_every_path_is_as_exact_as_its_dtype(path, dtype, case, k):
     for m in (1, 2, 70):
-        tensors, n_free = arguments(case, wide, m, k)
-        found = value_and_gradients(by(path), of_dtype(dtype, tensors), n_free)
-        assert found[0].dtype == dtype
-        assert_agree(found, expected(case, wide, m, k), k)
+        check(path, case, wide, m, k, dtype=dtype)
 
 
 @each_path
 @each_case
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_every_path_is_exact_where_posteriors_overlap(path, case, k):
-    tensors, n_free = arguments(case, overlapping, 12, k)
-    tensors = of_dtype(torch.float64, tensors)
-    found = value_and_gradients(by(path), tensors, n_free)
-    assert_agree(found, expected(case, overlapping, 12, k), k, bar=1e-13)
+    check(path, case, overlapping, 12, k, bar=1e-13)
 
 
 @pytest.mark.parametrize("path", ["auto", *TILED_PATHS])
@@ -224,40 +225,29 @@ def test_every_path_is_exact_where_posteriors_overlap(path, case, k):
 @pytest.mark.parametrize("case", ["square", "pairs", "constants"])
 @pytest.mark.parametrize("draw", [overlapping, apart])
 @pytest.mark.parametrize("k", [3, 8])
-def test_numbers_do_not_depend_on_the_number_of_tiles(path, dtype, case, draw, k):
+def test_results_do_not_depend_on_the_number_of_tiles(path, dtype, case, draw, k):
     """The pairs are searched in tiles of 2**18 numbers in float32."""
-    m, a = 520, 540
-    tensors, n_free = arguments(case, draw, m, k, a)
-    found = value_and_gradients(by(path), of_dtype(dtype, tensors), n_free)
-    assert_agree(found, expected(case, draw, m, k, a), k)
+    check(path, case, draw, 520, k, 540, dtype)
 
 
 @each_tiled_path
 @each_case
-@pytest.mark.parametrize("k", [2**11, 2**14, 2**17])
-def test_numbers_do_not_depend_on_the_size_of_tiles(path, case, k):
+@pytest.mark.parametrize(("m", "a", "k"), [(9, 10, 2**11), (9, 10, 2**14), (2, 3, 2**17)])
+def test_results_do_not_depend_on_the_size_of_tiles(path, case, m, a, k):
     """With so many components a tile has 64, 8 or one of the pairs."""
-    m, a = (9, 10) if k < 2**17 else (2, 3)
-    tensors, n_free = arguments(case, overlapping, m, k, a)
-    found = value_and_gradients(by(path), of_dtype(torch.float64, tensors), n_free)
-    assert_agree(found, expected(case, overlapping, m, k, a), k)
+    check(path, case, overlapping, m, k, a)
 
 
-@pytest.mark.parametrize("whole_rows", [False, True])
-@pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("k", [1, 2**13, 2**16, 2**18])
-def test_tiles_cover_each_pair_once(whole_rows, symmetric, k):
-    if symmetric and whole_rows:
-        return
-    rows = DiagonalGaussians(torch.ones(2 * k, 6))
-    columns = rows if symmetric else DiagonalGaussians(torch.ones(2 * k, 7))
-    weights = torch.zeros(6, len(columns))
-    count = torch.zeros_like(weights)
-    for tile in iterate_tiles(rows, columns, weights, None, 0.0, whole_rows=whole_rows):
-        assert not whole_rows or tile.spans[1] == slice(0, 7)
-        for side in tile.roles:
-            tile.add_to(count, torch.ones_like(tile.log_overlap), side)
-    assert (count == 1).all()
+@each_path
+@each_case
+@each_dtype
+@pytest.mark.parametrize(
+    "context",
+    [lambda: torch.autocast("cpu", dtype=torch.bfloat16), lambda: torch.device("meta")],
+    ids=["autocast", "device"],
+)
+def test_settings_of_torch_do_not_matter(path, case, dtype, context):
+    check(path, case, wide, 20, 8, dtype=dtype, context=context)
 
 
 @pytest.mark.parametrize(
@@ -268,12 +258,14 @@ def test_tiles_cover_each_pair_once(whole_rows, symmetric, k):
         (clustered, 300, 4, "tiled"),
         (clustered, 200, 6, "tiled"),
         (clustered, 300, 6, "sparse"),
+        (clustered_far_away, 300, 6, "sparse"),
     ],
 )
 def test_path_is_chosen_by_the_number_of_pairs_and_components(draw, m, k, path):
     tensors, n_free = arguments("square", draw, m, k)
-    found, wanted = (value_and_gradients(by(p), tensors, n_free) for p in ("auto", path))
-    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    found = {p: value_and_gradients(by(p), tensors, n_free) for p in ("auto", *PATHS)}
+    for other in PATHS:
+        assert all(map(torch.equal, found["auto"], found[other])) == (other == path)
 
 
 @pytest.mark.parametrize("path", ["auto", *TILED_PATHS])
@@ -328,26 +320,20 @@ def test_every_path_passes_gradcheck(path, case):
 # what the arguments may be --------------------------------------------------------------------
 
 
-def check_finite(path, dtype, case, m, k, seed, points=False):
-    tensors, n_free = arguments(case, extreme, m, k, seed=seed)
-    tensors = of_dtype(dtype, tensors)
-    if points:
-        tensors[1] = torch.full_like(tensors[1], -math.inf)
-    if case == "weights":
-        tensors[4] = tensors[4].index_fill(0, torch.tensor([0, 9]), -math.inf)
-    found = value_and_gradients(by(path), tensors, n_free)
-    assert all(torch.isfinite(tensor).all() for tensor in found)
-
-
 @each_path
 @each_dtype
 @pytest.mark.parametrize("case", ["square", "columns", "weights", "constants"])
 @pytest.mark.parametrize("k", [1, 2, 16])
-def test_value_and_gradient_are_finite(path, dtype, case, k):
+@pytest.mark.parametrize("points", [False, True], ids=["", "points"])
+def test_value_and_gradient_are_finite(path, dtype, case, k, points):
     for m, seed in [(1, 0), (2, 1), (50, 2), (50, 3)]:
-        check_finite(path, dtype, case, m, k, seed)
-        if case != "square":
-            check_finite(path, dtype, case, m, k, seed, points=True)
+        tensors, n_free = arguments(case, extreme, m, k, seed=seed)
+        tensors = of_dtype(dtype, tensors)
+        if points and case != "square":
+            tensors[1] = torch.full_like(tensors[1], -math.inf)
+        if case == "weights":
+            tensors[4] = tensors[4].index_fill(0, torch.tensor([0, 9]), -math.inf)
+        assert all_finite(value_and_gradients(by(path), tensors, n_free))
 
 
 @each_path
@@ -389,29 +375,6 @@ def test_half_precision_is_taken_to_single(path, dtype, case):
     assert torch.equal(value, expected_value)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         assert torch.equal(gradient, wanted.to(dtype))
-
-
-@each_path
-@each_case
-@each_dtype
-def test_autocast_changes_nothing(path, case, dtype):
-    tensors, n_free = arguments(case, wide, 20, 8)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = value_and_gradients(by(path), of_dtype(dtype, tensors), n_free)
-    assert found[0].dtype == dtype
-    assert_agree(found, expected(case, wide, 20, 8), 8)
-
-
-@each_path
-@each_case
-def test_default_device_of_torch_does_not_matter(path, case):
-    def elsewhere(*tensors):
-        with torch.device("meta"):
-            return by(path)(*tensors)
-
-    tensors, n_free = arguments(case, wide, 20, 8)
-    found = value_and_gradients(elsewhere, tensors, n_free)
-    assert_agree(found, expected(case, wide, 20, 8), 8)
 
 
 @each_path
@@ -511,27 +474,22 @@ UNEVEN = 10.0 ** torch.linspace(-6, 6, 20)
 @each_dtype
 @pytest.mark.parametrize("draw", [overlapping, apart])
 @pytest.mark.parametrize("slope", [None, UNEVEN], ids=["even", "uneven"])
-@pytest.mark.parametrize("by_row", [False, True], ids=["", "by row"])
 @pytest.mark.parametrize("k", [1, 6])
-def test_start_gives_value_and_gradient(path, dtype, draw, slope, by_row, k):
-    check_constants(path, constants(draw, 20, 60, k, by_row), dtype, slope, column_weights=False)
-
-
-@each_tiled_path
-@each_dtype
-@pytest.mark.parametrize("draw", [overlapping, apart])
-@pytest.mark.parametrize("slope", [None, UNEVEN], ids=["even", "uneven"])
-@pytest.mark.parametrize("shift", [-10.0, 0.0, 3.0])
-@pytest.mark.parametrize("k", [1, 6])
-def test_column_weights_add_the_gradient_of_other_rows(path, dtype, draw, slope, shift, k):
-    *given, log_column_weights = constants(draw, 20, 60, k)
-    check_constants(path, (*given, log_column_weights + shift), dtype, slope)
+@pytest.mark.parametrize(
+    ("by_row", "shift"), [(False, None), (True, None), (False, -10.0), (False, 0.0), (False, 3.0)]
+)
+def test_start_and_column_weights_have_value_and_gradient(
+    path, dtype, draw, slope, k, by_row, shift
+):
+    *given, log_column_weights = constants(draw, 20, 60, k, by_row)
+    given = *given, log_column_weights + (shift or 0.0)
+    check_constants(path, given, dtype, slope, column_weights=shift is not None)
 
 
 def test_limit_of_the_column_weights_is_met():
     for draw in (overlapping, apart):
         rows, _, columns, _, log_column_weights = constants(draw, 20, 60, 6)
-        shares = (log_overlaps(*rows, *columns) + log_column_weights + 3).exp()
+        shares = (dense_log_overlaps(*rows, *columns) + log_column_weights + 3).exp()
         assert (shares > 1).any()
         assert (shares < 1).any()
 
@@ -550,14 +508,15 @@ def test_start_passes_gradcheck(path):
 @each_tiled_path
 @pytest.mark.parametrize("wanted", ["mean", "log_var", "start"])
 def test_start_gives_each_gradient_alone(path, wanted):
-    rows, start, columns, log_weights, _ = constants(overlapping, 4, 6, 5)
-    numbers = dict(zip(["mean", "log_var", "start"], (*rows, start), strict=True))
-    rest = dict(zip(["other_mean", "other_log_var"], columns, strict=True))
-    alone, together = {**numbers}, {k: v.clone().requires_grad_() for k, v in numbers.items()}
-    alone[wanted] = numbers[wanted].clone().requires_grad_()
-    for given in (alone, together):
-        by(path)(**given, **rest, log_weights=log_weights).sum().backward()
-    torch.testing.assert_close(alone[wanted].grad, together[wanted].grad)
+    (mean, log_var), start, columns, log_weights, _ = constants(overlapping, 4, 6, 5)
+    gradients = []
+    for free in ({wanted}, {"mean", "log_var", "start"}):
+        given = {"mean": mean, "log_var": log_var, "start": start}
+        given = {name: value.clone().requires_grad_(name in free) for name, value in given.items()}
+        others = dict(zip(["other_mean", "other_log_var"], columns, strict=True))
+        by(path)(**given, **others, log_weights=log_weights).sum().backward()
+        gradients.append(given[wanted].grad)
+    torch.testing.assert_close(*gradients)
 
 
 @each_tiled_path
@@ -627,7 +586,7 @@ def test_start_gives_finite_numbers(path, dtype, points, k):
     mean, log_var = leaves(rows, 2)
     value = by(path)(mean, log_var, *columns, *weights)
     value.sum().backward()
-    assert all(torch.isfinite(tensor).all() for tensor in (value, mean.grad, log_var.grad))
+    assert all_finite([value, mean.grad, log_var.grad])
 
 
 # significant pairs ----------------------------------------------------------------------------
@@ -653,62 +612,6 @@ def test_pairs_left_out_among_rows_do_not_matter(dtype, draw, k):
     found = value_and_gradients(by("sparse"), rows, 2)
     wanted = value_and_gradients(twin, of_dtype(torch.float64, rows), 2)
     assert_agree(found, wanted, k, bar)
-
-
-def found_and_above(rows, columns, reference):
-    """Which pairs are found, and the logarithms by which they are above what is lost."""
-    sets = DiagonalGaussians.of(*rows), DiagonalGaussians.of(*columns)
-    i, j = find_significant_pairs(*sets, reference.clone(), max_share=1.0)
-    log_overlap = log_overlaps(*rows, *columns)
-    found = torch.zeros_like(log_overlap, dtype=torch.bool)
-    found[i, j] = True
-    return found, log_overlap - reference - math.log(1e-3 * torch.finfo(torch.float64).eps)
-
-
-@pytest.mark.parametrize("k", [5, 12])
-def test_where_variances_are_equal_only_significant_pairs_are_found(k):
-    """The bound, which holds for any variances, is then the overlap itself."""
-    generator = torch.Generator().manual_seed(2)
-    log_var = torch.linspace(-3, 1, k, dtype=torch.float64)
-    spread = 6 * (0.5 * log_var).exp()
-    means = [0.7 + spread * torch.randn(n, k, generator=generator).double() for n in (40, 90)]
-    rows, columns = ([mean, log_var.expand_as(mean)] for mean in means)
-    reference = 4 * torch.randn(40, 90, generator=generator).double() - 15 * k
-    found, above = found_and_above(rows, columns, reference)
-    assert above.abs().min() > 1e-6
-    assert torch.equal(found, above > 0)
-    assert 0.05 < found.double().mean() < 0.95
-
-
-@pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("k", [6, 20])
-def test_all_significant_pairs_are_found(draw, k):
-    rows, start, columns, log_weights, _ = constants(draw, 20, 300, k)
-    rows, columns = of_dtype(torch.float64, rows), of_dtype(torch.float64, columns)
-    found, above = found_and_above(rows, columns, (start[:, None] - log_weights).double())
-    assert found[above > 0].all()
-
-
-@each_dtype
-@pytest.mark.parametrize("shift", [0.0, 1e3])
-def test_most_pairs_of_clusters_are_left_out(dtype, shift):
-    rows, start, columns, log_weights, _ = constants(clustered, 20, 300, 6)
-    sets = (
-        DiagonalGaussians.of(*of_dtype(dtype, [mean + shift, log_var]))
-        for mean, log_var in (rows, columns)
-    )
-    pairs = find_significant_pairs(*sets, (start[:, None] - log_weights).to(dtype), max_share=0.04)
-    assert pairs is not None
-    assert len(pairs[0]) >= 20
-
-
-def test_no_pairs_are_returned_if_there_are_many_or_the_bound_is_not_accurate():
-    mean, log_var = overlapping(torch.Generator().manual_seed(0), 20, 6)
-    rows = DiagonalGaussians.of(mean, log_var)
-    nothing = torch.zeros(20, 20)
-    assert find_significant_pairs(rows, rows, nothing.clone(), max_share=0.1) is None
-    points = DiagonalGaussians.of(mean, torch.full_like(mean, -math.inf))
-    assert find_significant_pairs(points, rows, nothing.clone(), max_share=1.0) is None
 
 
 @each_dtype

@@ -1,4 +1,4 @@
-"""Laws of the displays: what is drawn is what the estimator gives, and the user's state stays."""
+"""Laws of the displays: they draw the results of the estimator, and leave settings as they are."""
 
 import inspect
 import re
@@ -162,7 +162,7 @@ def test_display_draws_in_light_and_dark_and_leaves_settings(
 
 
 @each_display
-def test_display_draws_in_the_axes_it_is_given(tables, X, display):
+def test_display_draws_in_the_axes_it_is_given_and_plots_again(tables, X, display):
     figure, axes = plt.subplots(1, 2, figsize=(9, 5))
     drawn = MAKERS[display](tables, X, ax=axes[1])
     assert plt.get_fignums() == [figure.number]
@@ -173,18 +173,14 @@ def test_display_draws_in_the_axes_it_is_given(tables, X, display):
         inner = ax.get_position()
         assert box.x0 - 1e-9 <= inner.x0 < inner.x1 <= box.x1 + 1e-9
     figure.canvas.draw()
-
-
-@each_display
-def test_display_plots_again(tables, X, display):
-    first = MAKERS[display](tables, X)
-    figure = first.figure_
-    assert first.plot() is first
-    assert first.figure_ is not figure
+    assert drawn.plot() is drawn
+    assert drawn.figure_ is not figure
     assert len(plt.get_fignums()) == 2
-    _, ax = plt.subplots()
-    assert first.plot(ax).figure_ is ax.figure
-    assert first.plot(ax=ax) is first
+    assert drawn.plot(axes[0]).figure_ is figure
+    assert drawn.plot(ax=axes[0]) is drawn
+    for ax in ("here", 3):
+        with pytest.raises(ValueError, match="ax must be a matplotlib Axes"):
+            drawn.plot(ax=ax)
 
 
 @each_display
@@ -207,24 +203,18 @@ def test_display_fits_into_400_pixels(tables, X, display):
 
 @each_class
 def test_every_parameter_is_described(cls):
-    for method, doc in (
-        (cls, cls.__doc__),
-        *((m, m.__doc__) for m in (cls.from_estimator, cls.plot)),
-    ):
-        parts = inspect.cleandoc(doc).split("\nParameters\n----------\n")[1].split("\n\n")
+    for method in (cls, cls.from_estimator, cls.plot):
+        doc = inspect.cleandoc(method.__doc__)
+        parts = doc.split("\nParameters\n----------\n")[1].split("\n\n")
         described = {name for part in parts for name in part.split(" : ")[0].split(", ")}
         assert set(inspect.signature(method).parameters) - {"self"} <= described
         assert method is cls or f"display : {cls.__name__}" in doc
 
 
 @each_class
-def test_display_refuses_estimators_that_are_not_fitted(X, cls):
+def test_display_needs_a_fitted_estimator_and_matplotlib(tables, X, cls, monkeypatch):
     with pytest.raises(NotFittedError):
         called(cls, make(2), X)
-
-
-@each_class
-def test_display_says_what_to_install(tables, X, cls, monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
     message = rf"{cls.__name__}.from_estimator requires matplotlib.*sklearn-wiseale\[plot\]"
@@ -248,13 +238,6 @@ def test_display_refuses_estimators_that_lack_a_method(X, cls, estimator, messag
         estimator.fit(X)
     with pytest.raises(kind, match=message):
         called(cls, estimator, X)
-
-
-@each_display
-@pytest.mark.parametrize("ax", ["here", 3])
-def test_display_refuses_what_is_no_axes(tables, X, display, ax):
-    with pytest.raises(ValueError, match="ax must be a matplotlib Axes"):
-        MAKERS[display](tables, X, ax=ax)
 
 
 IMAGES = (
@@ -476,7 +459,7 @@ def test_classes_that_no_legend_could_list_have_a_colour_bar(tables, X):
     np.testing.assert_array_equal(display.scatter_.get_array(), np.arange(N) % 25)
 
 
-def test_legend_has_a_place_where_nothing_makes_room(tables, X):
+def test_legend_stands_inside_axes_that_are_given(tables, X):
     _, ax = plt.subplots()
     y = pd.Series(strings(2), name="yield")
     inside, outside = embed(tables[2], X, y, ax=ax), embed(tables[2], X, y)
@@ -565,23 +548,27 @@ def test_channels_stand_before_or_after(X, image_shape):
     np.testing.assert_allclose(shown(display.images_[0, 0]), expected)
 
 
+def images_of(original, reconstruction, image_shape, **params):
+    both = {"original": original, "reconstruction": reconstruction}
+    display = ReconstructionDisplay(**both, image_shape=image_shape)
+    return display.plot(**params).images_[:, 0]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_missing_pixels_are_blue(channels):
     row = np.linspace(0.0, 1.0, 4 * channels)[None]
     hole = np.where(np.arange(4 * channels) == 0, np.nan, row)
-    both = {"original": hole, "reconstruction": row}
-    display = ReconstructionDisplay(**both, image_shape=(2, 2, channels)).plot()
-    original, back = (i.to_rgba(i.get_array())[0, 0, :3] for i in display.images_[:, 0])
+    images = images_of(hole, row, (2, 2, channels))
+    original, back = (image.to_rgba(image.get_array())[0, 0, :3] for image in images)
     np.testing.assert_allclose(original, to_rgb("#56B4E9"))
     assert not np.allclose(back, original)
 
 
 @pytest.mark.parametrize("cmap", ["viridis", matplotlib.colormaps["viridis"]])
 def test_images_without_any_pixel_are_drawn(cmap):
-    both = {"original": np.full((1, 4), np.nan), "reconstruction": np.ones((1, 4))}
-    display = ReconstructionDisplay(**both, image_shape=(2, 2)).plot(cmap=cmap)
-    assert display.images_[0, 0].get_array().mask.all()
-    assert display.images_[0, 0].get_clim() == (0.0, 1.0)
+    image, _ = images_of(np.full((1, 4), np.nan), np.ones((1, 4)), (2, 2), cmap=cmap)
+    assert image.get_array().mask.all()
+    assert image.get_clim() == (0.0, 1.0)
 
 
 def test_panels_are_the_features_of_largest_variance(X):
@@ -723,14 +710,11 @@ def test_profiles_in_standard_deviations(tables, X):
     assert texts(display.axes_[-1].get_xticklabels()) == FEATURES
 
 
-def test_profiles_have_units_of_their_own_where_features_have(tables, images):
+def test_profiles_are_in_standard_deviations_where_columns_are_scaled_one_by_one(tables, images):
     assert traverse(tables[2]).sd is not None
     assert traverse(images[2]).sd is None
     assert traverse(tables[2], units="data").sd is None
     assert traverse(images[2], units="sd").sd is not None
-
-
-def test_lines_are_coloured_by_the_code(tables):
     display = traverse(tables[3], n_steps=5, span=3.0)
     bar = display.colorbar_
     assert (bar.vmin, bar.vmax) == (-3.0, 3.0)

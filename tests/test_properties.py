@@ -19,6 +19,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from references import BOUNDS
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_wiseale import WiSEALETransformer
@@ -33,7 +34,6 @@ from sklearn_wiseale.likelihoods import (
 )
 from sklearn_wiseale.networks import MLP, Conv, Modules
 from sklearn_wiseale.objectives import ELBO, InfoVAE, WassersteinMMD, WiSEALE
-from sklearn_wiseale.objectives._aggregate import BOUNDS
 
 LAWS = {}  # by name: a function that makes the property, examples of the quick and the long run
 TRIED = Counter()  # examples, by name
@@ -223,7 +223,7 @@ def content(held):
 
 
 @law(60, 6000, X=tables(st.integers(1, 5), st.integers(1, 4)), data=st.data())
-def results_are_those_of_the_values_whatever_holds_them(X, data):
+def results_are_the_same_in_any_container(X, data):
     container = data.draw(array_containers | other_containers)
     method = data.draw(st.sampled_from(["transform", "posterior", "score_samples"]))
     held, values = contained(X, container)
@@ -239,7 +239,7 @@ def results_are_those_of_the_values_whatever_holds_them(X, data):
 
 
 @law(15, 1500, X=tables(st.integers(2, 6), st.integers(1, 4)), data=st.data())
-def training_sees_the_values_whatever_holds_them(X, data):
+def training_is_the_same_in_any_container(X, data):
     held, values = contained(X, data.draw(array_containers | other_containers))
     before = content(held)
     method = data.draw(st.sampled_from(["fit", "partial_fit"]))
@@ -253,7 +253,7 @@ def training_sees_the_values_whatever_holds_them(X, data):
 
 
 @law(30, 2500, Z=tables(st.integers(1, 5), 2), data=st.data())
-def rows_are_decoded_from_the_values_whatever_holds_the_codes(Z, data):
+def codes_are_decoded_alike_in_any_container(Z, data):
     layouts = st.tuples(st.sampled_from(sorted(LAYOUTS)), st.sampled_from(DTYPES))
     sparse = ("pandas sparse", "CSR with duplicates")  # which codes never are
     dense = other_containers.filter(lambda container: container[0] not in sparse)

@@ -1,13 +1,13 @@
 """scikit-learn's own estimator checks, for every objective, likelihood and precision."""
 
 import pytest
+from references import BOUNDS
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import OBJECTIVES, WiSEALE
-from sklearn_wiseale.objectives._aggregate import BOUNDS
 
 SMALL = {"max_epochs": 3, "network": MLP(hidden=(16,)), "random_state": 0}
 ESTIMATORS = [

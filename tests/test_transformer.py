@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, GradientNormClipping
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.diagnostics import (
@@ -29,7 +29,7 @@ from sklearn_wiseale.diagnostics import (
     aggregate_kl_bounds,
     reconstruction_r2,
 )
-from sklearn_wiseale.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from sklearn_wiseale.likelihoods import Bernoulli, Gaussian
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, OBJECTIVES, WiSEALE
 
@@ -50,42 +50,13 @@ def fitted():
 # what is promised of codes and reconstructions ---------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_every_method_of_every_combination(objective, likelihood, make_rows):
-    X = make_rows(LIKELIHOODS[likelihood](), *WINE.shape)
-    model = reducer(objective=objective, likelihood=likelihood)
-    Z = model.fit_transform(X)
-    mean, std = model.posterior(X)
-    np.testing.assert_array_equal(Z, mean)
-    assert Z.dtype == np.float32
-    assert (std > 0).all()
-    assert model.inverse_transform(Z).shape == X.shape
-    drawn = model.sample(7, random_state=0)
-    assert drawn.shape == (7, X.shape[1])
-    np.testing.assert_array_equal(drawn, model.sample(7, random_state=0))
-    scores, effective = model.score_samples(X, return_effective=True)
-    assert scores.shape == effective.shape == (len(X),)
-    assert np.isfinite(scores).all()
-    assert (effective >= 1).all()
-    assert (effective <= 64 * (1 + 1e-6)).all()
-    assert model.score(X) == pytest.approx(scores.mean(), rel=1e-5)
-    LIKELIHOODS[likelihood]().check_support(drawn)
-    assert hasattr(model, "noise_scale_") == (likelihood == "gaussian")
-
-
-def test_codes_do_not_depend_on_the_other_rows(fitted):
-    together = fitted.transform(WINE)
-    alone = np.vstack([fitted.transform(row[None]) for row in WINE])
-    order = np.random.RandomState(0).permutation(len(WINE))
-    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(fitted.transform(WINE[order]), together[order], rtol=1e-6, atol=1e-6)
-
-
-def test_scores_do_not_depend_on_the_other_rows(fitted):
-    together = fitted.score_samples(WINE)
-    alone = np.hstack([fitted.score_samples(row[None]) for row in WINE[:20]])
-    np.testing.assert_allclose(alone, together[:20], rtol=1e-4)
+@pytest.mark.parametrize(("method", "tolerance"), [("transform", 1e-5), ("score_samples", 1e-4)])
+def test_results_do_not_depend_on_the_other_rows(method, tolerance, fitted):
+    call = getattr(fitted, method)
+    together, order = call(WINE), np.random.RandomState(0).permutation(len(WINE))
+    alone = np.concatenate([call(row[None]) for row in WINE[:60]])
+    np.testing.assert_allclose(alone, together[:60], rtol=tolerance, atol=1e-5)
+    np.testing.assert_allclose(call(WINE[order]), together[order], rtol=tolerance, atol=1e-6)
 
 
 def test_reconstruction_beats_pca_on_held_out_digits():
@@ -220,11 +191,6 @@ def test_partial_fit_learns():
     assert reconstruction_r2(model, X) > first + 0.05
 
 
-def test_partial_fit_refuses_early_stopping():
-    with pytest.raises(ValueError, match="early_stopping"):
-        reducer(early_stopping=True).partial_fit(WINE)
-
-
 def test_warm_start_goes_on_and_refit_starts_anew():
     model = reducer(warm_start=True, early_stopping=False).fit(WINE)
     model.fit(WINE)
@@ -268,17 +234,11 @@ def test_going_on_takes_over_a_changed_objective(method):
     assert model.net_.criterion_.kl_weight == 1
 
 
-def test_going_on_holds_out_the_same_rows(monkeypatch):
-    model = reducer(warm_start=True, early_stopping=True)
-    held_out, train = [], type(model)._train
-
-    def spy(self, rows, valid, *args, **kwargs):
-        held_out.append(valid.index)
-        return train(self, rows, valid, *args, **kwargs)
-
-    monkeypatch.setattr(type(model), "_train", spy)
-    model.fit(WINE).fit(WINE)
-    np.testing.assert_array_equal(*held_out)
+def test_going_on_holds_out_the_same_rows():
+    """The second fit starts from the best epoch of the first, with the same loss."""
+    model = reducer(warm_start=True, early_stopping=True, max_epochs=10).fit(WINE)
+    best = model.history_[model.best_epoch_ - 1]["valid_loss"]
+    assert model.fit(WINE).start_losses_["valid_loss"] == pytest.approx(best, rel=1e-6)
 
 
 def test_training_goes_on_after_a_divergence():
@@ -323,20 +283,7 @@ def test_divergence_ends_in_a_finite_state_with_a_warning():
     assert np.isfinite(model.transform(WINE)).all()
 
 
-def test_interrupt_is_not_swallowed():
-    from skorch.callbacks import Callback
-
-    class Interrupt(Callback):
-        def on_batch_end(self, net, **kwargs):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        reducer(net_params={"callbacks": [("interrupt", Interrupt())]}).fit(WINE)
-
-
 def interrupt_at(event, epoch):
-    from skorch.callbacks import Callback
-
     def interrupt(self, net, **kwargs):
         if len(net.history) == epoch:
             raise KeyboardInterrupt
@@ -362,60 +309,29 @@ def test_interrupt_before_training_leaves_the_fit_before(monkeypatch):
 
     model = reducer().fit(WINE)
     codes = model.transform(WINE)
-    monkeypatch.setattr("sklearn_wiseale._model.start.principal_axes", interrupt)
+    monkeypatch.setattr(MLP, "build", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(WINE[:, :5])
     np.testing.assert_array_equal(model.transform(WINE), codes)
 
 
-def skorch_callbacks():
-    from skorch.callbacks import (
-        EpochScoring,
-        GradientNormClipping,
-        LRScheduler,
-        ParamMapper,
-        PrintLog,
-    )
+class Norm(Callback):
+    """Notes the norm of each gradient."""
 
-    quiet = PrintLog(sink=lambda _: None)
-    clips = [("first", GradientNormClipping(0.1)), ("second", GradientNormClipping(0.1))]
-    scoring = EpochScoring(lambda net, X, y=None: 1.0, name="one", use_caching=False)
-    return {
-        "print": [("print", quiet)],
-        "clip": clips,
-        "score": [("score", scoring)],
-        "freeze": [("freeze", ParamMapper("nothing*"))],
-        "schedule": [("steps", LRScheduler("StepLR", step_size=1, gamma=0.1))],
-    }
+    def __init__(self, norms):
+        self.norms = norms
 
-
-@pytest.mark.parametrize("name", skorch_callbacks())
-def test_skorch_callbacks_work(name):
-    callbacks = skorch_callbacks()[name]
-    model = reducer(learning_rate=0.1, early_stopping=False, net_params={"callbacks": callbacks})
-    model.fit(WINE)
-    assert model.n_iter_ == 3
-    if name == "schedule":
-        rates = [group["lr"] for group in model.net_.optimizer_.param_groups]
-        assert rates == pytest.approx([0.1 * 0.1**3])
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        gradients = [p.grad for _, p in named_parameters if p.grad is not None]
+        self.norms.append(float(torch.nn.utils.get_total_norm(gradients)))
 
 
 def test_gradients_are_clipped_through_net_params():
-    from skorch.callbacks import Callback, GradientNormClipping
-
-    norms = []
-
-    class Norm(Callback):
-        def on_grad_computed(self, net, named_parameters, **kwargs):
-            gradients = [p.grad for _, p in named_parameters if p.grad is not None]
-            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
-
-    for clips in ([], [("clip", GradientNormClipping(1e-3))]):
-        callbacks = [*clips, ("norm", Norm())]
-        reducer(max_epochs=2, net_params={"callbacks": callbacks}).fit(WINE)
-    half = len(norms) // 2
-    assert min(norms[:half]) > 0.01
-    assert max(norms[half:]) <= 1.001e-3
+    free, clipped = [], []
+    reducer(net_params={"callbacks": [Norm(free)]}).fit(WINE)
+    reducer(net_params={"callbacks": [GradientNormClipping(1e-3), Norm(clipped)]}).fit(WINE)
+    assert min(free) > 0.01
+    assert max(clipped) <= 1.001e-3
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -466,21 +382,6 @@ def test_optimizers_through_net_params(net_params):
         assert model.net_.optimizer_.param_groups[0]["lr"] == 0.003
 
 
-def test_every_epoch_is_seen_by_the_users_callbacks():
-    from skorch.callbacks import Callback
-
-    seen = []
-
-    class Count(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            seen.append(len(net.history))
-
-    params = {"callbacks": [("count", Count())]}
-    model = reducer(max_epochs=300, n_iter_no_change=2, net_params=params).fit(WINE)
-    assert model.n_iter_ < 300
-    assert len(seen) == model.n_iter_
-
-
 def test_layers_of_the_users_own_parts_leave_the_global_generators_alone():
     class Trained(ELBO):
         def build(self, n_features, n_components):
@@ -509,27 +410,6 @@ def test_default_device_of_torch_does_not_matter():
     finally:
         torch.set_default_device(None)
     np.testing.assert_array_equal(scores, expected)
-
-
-def test_pickle_from_another_device(fitted):
-    """What is pickled on an accelerator is on the CPU; here the device is one in name only."""
-    other = copy.deepcopy(fitted)
-    other.net_.device = "cuda"
-    again = pickle.loads(pickle.dumps(other))
-    assert again.net_.device == "cpu"
-    assert other.net_.device == "cuda"
-    np.testing.assert_array_equal(again.transform(WINE), fitted.transform(WINE))
-    again.partial_fit(WINE)
-
-
-def test_skorch_callbacks_through_net_params():
-    from skorch.callbacks import EarlyStopping
-
-    stop = EarlyStopping(
-        monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=lambda _: None
-    )
-    model = reducer(max_epochs=20, net_params={"callbacks": [("stop", stop)]}, early_stopping=False)
-    assert model.fit(WINE).n_iter_ < 5
 
 
 # inputs -----------------------------------------------------------------------------------------
@@ -592,12 +472,9 @@ def test_columns_of_any_magnitude_and_constant_columns():
 def test_columns_constant_but_for_rounding_are_constant():
     X = WINE.copy()
     X[:, 0] = np.nextafter(1e6, 1e6 + np.arange(len(X)) % 2)  # the last digit differs
-    assert reducer().fit(X)._scaling.scale[0] == 1
-
-
-def test_values_too_large_to_square_are_named():
-    with pytest.raises(ValueError, match="X must have variances"):
-        reducer().fit(WINE * 1e200)
+    model = reducer().fit(X)
+    np.testing.assert_allclose(model.inverse_transform(model.transform(X))[:, 0], 1e6, rtol=1e-6)
+    assert model.noise_scale_[0] > 1e-3  # not in units of the rounding
 
 
 @pytest.mark.filterwarnings("ignore:Of 2 components only 1 are in use")
@@ -608,10 +485,9 @@ def test_noise_scale_is_per_column_where_the_scale_is():
     assert isinstance(reducer(scale="global").fit(same).noise_scale_, float)
 
 
-@pytest.mark.parametrize("n_features", [3000])
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
-def test_wide_data(n_features, make, rng):
-    X = rng.standard_normal((60, 4)) @ rng.standard_normal((4, n_features))
+def test_wide_data(make, rng):
+    X = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 3000))
     model = reducer(4, scale="global").fit(make(X))
     assert reconstruction_r2(model, X) > 0.99
 
@@ -629,13 +505,6 @@ def test_sparse_output_of_a_column_transformer():
     )
     assert sp.issparse(encode.fit_transform(frame))
     assert make_pipeline(encode, reducer()).fit_transform(frame).shape == (100, 2)
-
-
-def test_text_columns_are_named():
-    columns = {"a": [1.0, 2.0], "city": ["Rome", "Oslo"], "name": ["x", "y"]}
-    for library in (pd, pl):
-        with pytest.raises(ValueError, match=r"city.*name.*ColumnTransformer"):
-            reducer().fit(library.DataFrame(columns))
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -740,13 +609,12 @@ def test_fit_never_changes_the_parts():
 
 @pytest.mark.parametrize("how", ["pickle", "joblib", "deepcopy"])
 def test_persistence(how, fitted, tmp_path):
-    if how == "pickle":
-        again = pickle.loads(pickle.dumps(fitted))
-    elif how == "joblib":
-        joblib.dump(fitted, tmp_path / "model.joblib")
-        again = joblib.load(tmp_path / "model.joblib")
-    else:
-        again = copy.deepcopy(fitted)
+    def through_joblib(model):
+        joblib.dump(model, tmp_path / "model.joblib")
+        return joblib.load(tmp_path / "model.joblib")
+
+    copies = {"joblib": through_joblib, "deepcopy": copy.deepcopy}
+    again = copies.get(how, lambda model: pickle.loads(pickle.dumps(model)))(fitted)
     np.testing.assert_array_equal(again.transform(WINE), fitted.transform(WINE))
     np.testing.assert_array_equal(again.score_samples(WINE), fitted.score_samples(WINE))
     again.partial_fit(WINE)
@@ -762,35 +630,7 @@ def test_pickle_holds_neither_data_nor_optimiser_state(fitted):
     assert len(pickle.dumps(wide)) < 1.2 * weights
 
 
-def test_set_params_reaches_parts_and_explains_strings():
-    model = WiSEALETransformer(objective=WiSEALE()).set_params(objective__weight=3)
-    assert model.objective.weight == 3
-    model.set_params(objective=ELBO(), objective__weight=2)
-    assert model.objective.weight == 2
-    with pytest.raises(ValueError, match=r"Pass an object.*WiSEALE\(\)"):
-        WiSEALETransformer().set_params(objective__weight=3)
-    with pytest.raises(ValueError, match=r"MLP\(\)"):
-        WiSEALETransformer().set_params(network__hidden=(3,))
-
-
 # what is refused --------------------------------------------------------------------------------
-
-BAD_X = {
-    "inf": (np.where(WINE > 1000, np.inf, WINE), "inf"),
-    "width": (WINE[:, :3], "3 features"),
-    "1-D": (WINE[0], "2D array|1D array"),
-    "empty": (WINE[:0], "0 sample"),
-    "strings": (np.array([["a"] * 13] * 5), "strings|convert"),
-    "complex": (WINE + 1j, "Complex"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_X)
-@pytest.mark.parametrize("method", ["transform", "posterior", "score", "score_samples"])
-def test_bad_rows_are_refused_when_used(kind, method, fitted):
-    X, message = BAD_X[kind]
-    with pytest.raises((ValueError, TypeError), match=message):
-        getattr(fitted, method)(X)
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -820,94 +660,13 @@ def test_codes_without_a_reconstruction_are_named(likelihood):
         model.inverse_transform(codes)
 
 
-@pytest.mark.parametrize("kind", set(BAD_X) - {"width"})
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
-def test_bad_rows_are_refused_in_fit_and_change_nothing(kind, method):
-    X, message = BAD_X[kind]
-    model = reducer().fit(WINE)
-    codes, state = model.transform(WINE), set(vars(model))
-    with pytest.raises((ValueError, TypeError), match=message):
-        getattr(model, method)(X)
-    assert set(vars(model)) == state
-    np.testing.assert_array_equal(model.transform(WINE), codes)
-
-
-BAD_PARAMETERS = [
-    ("n_components", 0),
-    ("n_components", -1),
-    ("n_components", 2.5),
-    ("n_components", "two"),
-    ("objective", "vae"),
-    ("objective", ELBO),
-    ("likelihood", "normal"),
-    ("network", "resnet"),
-    ("scale", "column"),
-    ("max_epochs", 0),
-    ("max_epochs", "many"),
-    ("batch_size", 0),
-    ("learning_rate", -1e-3),
-    ("early_stopping", "yes"),
-    ("validation_fraction", 1.0),
-    ("device", "gpu"),
-    ("device", "meta"),
-    ("device", 3),
-    ("precision", "float16"),
-    ("random_state", "seed"),
-    ("net_params", {"module": None}),
-    ("net_params", 3),
-    ("net_params", {"callbacks": "disable"}),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), BAD_PARAMETERS)
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_bad_parameters_are_named(name, value, method):
-    model = reducer().fit(WINE)
-    codes = model.transform(WINE)
-    with pytest.raises((ValueError, TypeError), match=f"'{name}' parameter.*Got"):
-        getattr(model.set_params(**{name: value}), method)(WINE[:, :5])
-    model.set_params(**{name: clone(reducer()).get_params()[name]})
-    assert model.n_features_in_ == 13
-    np.testing.assert_array_equal(model.transform(WINE), codes)
-
-
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        ({"objective": WiSEALE(bound="tight")}, "'bound' parameter of WiSEALE"),
-        ({"objective": WiSEALE(weight=-1)}, "'weight' parameter of WiSEALE"),
-        ({"likelihood": Gaussian(noise=-1)}, "'noise' parameter of Gaussian"),
-        ({"network": MLP(hidden=(0,))}, "'hidden' parameter of MLP"),
-        ({"network": MLP(activation="step")}, "'activation' parameter of MLP"),
-    ],
-)
-def test_bad_parameters_of_parts_are_named(part, message):
-    with pytest.raises(ValueError, match=message):
-        reducer(**part).fit(WINE)
-
-
-@pytest.mark.parametrize("scale", ["feature", "global"])
-def test_bernoulli_refuses_to_be_scaled(scale):
-    with pytest.raises(ValueError, match=f"'scale' parameter.*Bernoulli.*Got '{scale}'"):
-        reducer(likelihood="bernoulli", scale=scale).fit(UNIT)
-
-
-def test_dates_are_named():
-    frame = pd.DataFrame({"a": [1.0, 2.0], "day": pd.to_datetime(["2020-01-01", "2020-01-02"])})
-    with pytest.raises(ValueError, match=r"\['day'\].*ColumnTransformer"):
-        reducer().fit(frame)
-
-
-def test_bernoulli_names_the_range_and_keeps_the_fitted_state():
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "score"])
+def test_bernoulli_names_the_range_and_keeps_the_fitted_state(method):
     model = reducer(likelihood="bernoulli").fit(UNIT)
     codes = model.transform(UNIT)
     with pytest.raises(ValueError, match=r"\[0, 1\].*Got values from.*to 1680"):
-        model.fit(WINE)
+        getattr(model, method)(WINE)
     np.testing.assert_array_equal(model.transform(UNIT), codes)
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        model.partial_fit(WINE)
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        model.score(WINE)
 
 
 @pytest.mark.parametrize(
@@ -916,28 +675,6 @@ def test_bernoulli_names_the_range_and_keeps_the_fitted_state():
 def test_not_fitted(method):
     with pytest.raises(NotFittedError, match="WiSEALETransformer"):
         getattr(reducer(), method)(*([] if method == "sample" else [WINE]))
-
-
-def test_codes_of_the_wrong_width(fitted):
-    with pytest.raises(ValueError, match=r"3 columns.*2 components"):
-        fitted.inverse_transform(np.zeros((4, 3)))
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, "three", True])
-def test_number_of_draws(value, fitted):
-    with pytest.raises(ValueError, match="n_samples must be an int"):
-        fitted.sample(value)
-    with pytest.raises(ValueError, match="n_draws must be an int"):
-        fitted.score_samples(WINE, n_draws=value)
-
-
-@pytest.mark.filterwarnings("ignore:Of 2 components only 1 are in use")
-def test_one_row_is_too_few_and_two_are_enough():
-    with pytest.raises(ValueError, match="1 sample"):
-        reducer().fit(WINE[:1])
-    assert reducer(early_stopping=True, validation_fraction=0.5).fit(WINE[:2]).n_iter_ >= 1
-    with pytest.raises(ValueError, match=r"validation_fraction=0.9 of n_samples=2 leaves no row"):
-        reducer(early_stopping=True, validation_fraction=0.9).fit(WINE[:2])
 
 
 def test_codes_may_be_a_tensor(fitted):
