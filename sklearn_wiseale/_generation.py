@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from ._data.frames import library_of
-from ._data.rows import Rows, as_numpy, dense
+from ._data.rows import Rows, dense
 from ._data.validation import check_codes, check_count, check_seed
 from ._model.conditional import aggregate_codes, codes_given, conditional_draws, conditional_means
 from ._steps import EstimatorSteps
@@ -211,12 +212,15 @@ class GenerationMixin(EstimatorSteps):
 
     def _filled(self, X: Any, rows: Rows, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
         """X with its missing entries from pieces of rows in scaled units, with their numbers."""
-        if not pieces:
-            return as_numpy(X).copy() if hasattr(as_numpy(X), "copy") else np.array(X)
-        numbers = torch.cat([piece[0] for piece in pieces]).numpy(force=True)
-        values = self._scaling.invert(torch.cat([piece[1] for piece in pieces]).numpy(force=True))
-        self._refuse_overflow("filled rows", values, rows.X[numbers])
         library = library_of(X)
+        if not pieces and library is not None:
+            return copy.copy(X)
+        numbers, values = np.arange(0), np.empty((0, rows.X.shape[1]))
+        if pieces:
+            numbers = torch.cat([piece[0] for piece in pieces]).numpy(force=True)
+            values = torch.cat([piece[1] for piece in pieces]).numpy(force=True)
+            values = self._scaling.invert(values)
+            self._refuse_overflow("filled rows", values, rows.X[numbers])
         if library is None:
             return _filled_array(X, rows.X, numbers, values)
         if self._table is not None:

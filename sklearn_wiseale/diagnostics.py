@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm
 from sklearn.utils import check_array
 
+from ._data.frames import library_of, number_columns
 from ._data.rows import as_numpy
 from ._data.validation import check_count, check_seed
 from .objectives._aggregate import BOUNDS, aggregate_kl_bound, moment_kl
@@ -232,7 +233,8 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
     ----------
     estimator : fitted transformer with ``transform`` and ``inverse_transform``
 
-    X : array-like or sparse matrix of shape (n_samples, n_features)
+    X : array-like, dataframe or sparse matrix of shape (n_samples, n_features)
+        If ``inverse_transform`` returns a dataframe, columns of numbers and dates are used alone.
 
     y : ignored
         Exists so that the function can be used as a scorer.
@@ -242,7 +244,7 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
         result is the mean R² of the columns. "none" stands for equal weights, which suit images,
         spectra and other columns with the same units. "estimator" weights columns as the estimator
         scales them; for estimators without scaling, and pipelines, it is "none". Do not compare
-        different estimators with it.
+        different estimators with it. Dataframes that come back as such need one of the other two.
 
     Returns
     -------
@@ -252,7 +254,8 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
     Raises
     ------
     ValueError
-        If ``weights`` is unknown, the estimator has no inverse, or X has no variance.
+        If ``weights`` is invalid, the estimator has no inverse, or X has no variance or no column
+        of numbers.
 
     Examples
     --------
@@ -272,11 +275,19 @@ def reconstruction_r2(estimator: Any, X: Any, y: Any = None, *, weights: str = "
             )
     if not isinstance(weights, str) or weights not in ("estimator", "feature", "none"):
         raise ValueError(f"weights must be 'estimator', 'feature' or 'none'. Got {weights!r}.")
-    codes = estimator.transform(X)
+    back = estimator.inverse_transform(estimator.transform(X))
+    library = library_of(back)
+    if library is not None and library_of(X) is not None:
+        if weights == "estimator":
+            raise ValueError(
+                "weights must be 'feature' or 'none' for a dataframe that inverse_transform "
+                f"returns as one. Got {weights!r}."
+            )
+        X, back = number_columns(library, X, back)[1]
     X = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
     X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
     observed = ~np.isnan(X)
-    residual = np.where(observed, X - np.asarray(estimator.inverse_transform(codes)), 0.0)
+    residual = np.where(observed, X - np.asarray(back), 0.0)
     first = X[observed.argmax(axis=0), np.arange(X.shape[1])]
     shifted = np.where(observed, X - first, 0.0)  # exactly 0 in a constant column
     mean = shifted.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)

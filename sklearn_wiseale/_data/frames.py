@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Field", "FrameLibrary", "library_named", "library_of"]
+__all__ = ["Field", "FrameLibrary", "library_named", "library_of", "number_columns"]
 
 
 #: A day in units of numpy's dates.
@@ -105,6 +105,30 @@ def library_named(name: str) -> FrameLibrary:
     raise ValueError(f"dataframes must be of pandas or polars. Got {name!r}.")
 
 
+def number_columns(library: FrameLibrary, X: Any, *others: Any) -> tuple[list[Any], Any]:
+    """Names of X's columns of numbers and dates, and these columns of X and of other dataframes.
+
+    The columns are float64 arrays of shape (n_samples, n_columns), with NaN for missing entries.
+
+    Raises
+    ------
+    ValueError
+        If X has no such columns.
+    """
+    columns = [library.column(X, number) for number in range(X.shape[1])]
+    kinds = [library.field(column).kind for column in columns]
+    numbers = [number for number, kind in enumerate(kinds) if kind in ("number", "date")]
+    if not numbers:
+        raise ValueError(
+            f"X must have a column of numbers or dates. Got the columns {list(X.columns)!r}."
+        )
+    arrays = [
+        np.stack([library.numbers(library.column(frame, number)) for number in numbers], axis=1)
+        for frame in (X, *others)
+    ]
+    return [X.columns[number] for number in numbers], arrays
+
+
 class PandasLibrary(FrameLibrary):
     """Dataframes of pandas."""
 
@@ -136,6 +160,8 @@ class PandasLibrary(FrameLibrary):
         if not code:
             return column.to_numpy(dtype=np.float64, na_value=np.nan)
         missing = column.isna().to_numpy()
+        if _is_arrow_day(column.dtype):
+            column = column.astype("timestamp[ms][pyarrow]")
         dates = column.astype(code) if code[0] == "m" else _as_utc(column).astype(code)
         return np.where(missing, np.nan, dates.to_numpy().view(np.int64).astype(np.float64))
 
@@ -152,6 +178,8 @@ class PandasLibrary(FrameLibrary):
             zone = _zone_of(dtype)
             if zone is not None:
                 column = column.dt.tz_localize("UTC").dt.tz_convert(zone)
+            if _is_arrow_day(dtype):
+                column = column.astype("timestamp[ms][pyarrow]")
         elif pd.api.types.is_bool_dtype(dtype):
             column = pd.Series(known >= 0.5)
         elif pd.api.types.is_integer_dtype(dtype):
@@ -213,11 +241,13 @@ class PandasLibrary(FrameLibrary):
             return pd.api.types.pandas_dtype(description)
         if description[0] == "arrow":
             (name,) = description[1]
-            if name not in ("string", "large_string"):  # pandas reads these as dtypes of its own
-                return pd.ArrowDtype.construct_from_string(f"{name}[pyarrow]")
-            import pyarrow
+            kind, _, numbers = name.rstrip(")").partition("(")
+            if kind in _ARROW_DTYPES:  # which pandas reads as dtypes of its own, or not at all
+                import pyarrow
 
-            return pd.ArrowDtype(getattr(pyarrow, name)())
+                sizes = map(int, numbers.split(",") if numbers else ())
+                return pd.ArrowDtype(getattr(pyarrow, kind)(*sizes))
+            return pd.ArrowDtype.construct_from_string(f"{name}[pyarrow]")
         _, (ordered, inner, categories) = description
         index = pd.Index(pd.Series(categories, dtype=object).astype(self.dtype(inner)))
         return pd.CategoricalDtype(index, ordered=ordered)
@@ -270,7 +300,8 @@ class PolarsLibrary(FrameLibrary):
         if not (dtype.is_temporal() or dtype.is_integer()):
             return column.cast(dtype)
         physical = pl.Series([], dtype=dtype).to_physical().dtype
-        bits = np.dtype(str(physical).lower())
+        name = str(physical).lower()
+        bits = np.dtype(name.replace("128", "64"))  # more than float64 counts exactly
         whole = pl.Series(_whole_numbers(np.nan_to_num(numbers), bits)).cast(dtype)
         return whole.zip_with(column.is_not_null(), pl.Series([None], dtype=dtype))
 
@@ -278,7 +309,10 @@ class PolarsLibrary(FrameLibrary):
         import polars as pl
 
         texts = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-        return pl.Series(values.tolist(), dtype=pl.String if texts else dtype).cast(dtype)
+        try:
+            return pl.Series(values.tolist(), dtype=pl.String if texts else dtype).cast(dtype)
+        except pl.exceptions.PolarsError as error:  # which is no ValueError
+            raise ValueError(str(error)) from error
 
     def frame(self, names: Sequence[Any], columns: Sequence[Any], index: Any = None) -> Any:
         import polars as pl
@@ -318,16 +352,17 @@ class PolarsLibrary(FrameLibrary):
         import polars as pl
 
         name, parameters = (description, []) if isinstance(description, str) else description
-        if name not in _POLARS_DTYPES:
+        if name not in _POLARS_DTYPES or not hasattr(pl, name):
             raise ValueError(f"polars has no dtype {name!r} that is used here")
         return getattr(pl, name)(*parameters)
 
 
 _POLARS_DTYPES = {
     *("Boolean", "String", "Categorical", "Enum", "Date", "Datetime", "Duration", "Time"),
-    *("Decimal", "Float32", "Float64"),
-    *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+    *("Decimal", "Float16", "Float32", "Float64"),
+    *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128)),
 }
+_ARROW_DTYPES = {"string", "large_string", "decimal128", "decimal256"}
 
 
 def _date_code(dtype: Any) -> str:
@@ -335,12 +370,19 @@ def _date_code(dtype: Any) -> str:
     import pandas as pd
 
     kind = getattr(dtype, "kind", "")
+    if _is_arrow_day(dtype):
+        return "M8[ms]"
     if isinstance(dtype, pd.ArrowDtype):
         text = str(dtype)  # such as "timestamp[us, tz=UTC][pyarrow]"
         if kind not in "mM" or not text.startswith(("timestamp", "duration")):
             return ""
         return f"{kind}8[{text.partition('[')[2].partition(']')[0].partition(',')[0]}]"
     return f"{kind}8[{np.datetime_data(dtype.base)[0]}]" if kind and kind in "mM" else ""
+
+
+def _is_arrow_day(dtype: Any) -> bool:
+    """Whether a dtype of pandas is one of pyarrow's dates without a time."""
+    return str(dtype) in ("date32[day][pyarrow]", "date64[ms][pyarrow]")
 
 
 def _zone_of(dtype: Any) -> Any:

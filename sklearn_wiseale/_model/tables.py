@@ -23,6 +23,8 @@ __all__ = ["Column", "Table", "has_only_numbers"]
 _MAX_CATEGORIES = 255
 _ROWS_PER_CATEGORY = 5
 _FEW_CATEGORIES = 20  # are allowed in any table
+#: Types of categories that files can hold.
+_STORED = str | bool | int | float | np.bool_ | np.number
 
 
 class Column(NamedTuple):
@@ -316,7 +318,14 @@ class Table:
     # files ----------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """The table in a form that files can hold."""
+        """The table in a form that files can hold; ValueError if there is none."""
+        for column in self.columns:
+            odd = [v for v in column.categories or () if not isinstance(v, _STORED)]
+            if odd:
+                raise ValueError(
+                    "Files hold categories that are texts, numbers or booleans. Got "
+                    f"{odd[0]!r} in the column {column.name!r}: pickle the estimator instead."
+                )
         columns = [
             [column.name, self.library.describe(column.dtype), *column[2:]]
             for column in self.columns
@@ -390,6 +399,11 @@ def _categories(name: Any, column: Any, library: FrameLibrary, field: Field) -> 
             "X must have categories of one type in a column, such as texts. Got several types in "
             f"the column {name!r}: convert it, for instance with astype(str)."
         ) from error
+    if not found:
+        raise ValueError(
+            f"X must have an observed value in every column. Got none in the column {name!r}: "
+            "leave the column out."
+        )
     few = max(_FEW_CATEGORIES, len(column) // _ROWS_PER_CATEGORY)
     limit = min(_MAX_CATEGORIES, few)
     if len(categories) > limit:

@@ -237,8 +237,9 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
         attributes["aggregate_kl_bounds_"] = AggregateKLBounds(*bounds)
     if np.shape(attributes.get("noise_scale_", 0.0)) not in ((), (n_features,)):
         raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
-    if "_table" in attributes:
-        attributes["_table"] = table = Table.from_description(attributes["_table"])
+    described = attributes.setdefault("_table", None)
+    if described is not None:
+        attributes["_table"] = table = Table.from_description(described)
         if len(table.columns) != n_features:
             raise ValueError(f"its table must have {n_features} columns")
 

@@ -131,6 +131,17 @@ def as_dense(values: Any) -> np.ndarray:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values, np.float64)
 
 
+def decoded(estimator: Any, codes: Any) -> tuple[np.ndarray, list[str]]:
+    """Return decoded codes as a float64 array, and the names of its columns if it was a dataframe.
+
+    Columns that are not numbers are probabilities, in one column for each category.
+    """
+    if not hasattr(estimator, "column_likelihoods_"):
+        return as_dense(estimator.inverse_transform(codes)), []
+    frame = estimator.inverse_transform(codes, probabilities=True)
+    return as_dense(frame), [str(name) for name in frame.columns]
+
+
 def component_names(estimator: Any, n_components: int) -> list[str]:
     """Return names of the components, from ``get_feature_names_out`` if the method exists."""
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing
 
+from .._data.frames import library_of, number_columns
 from .._data.validation import check_count, check_seed
 from . import _base
 
@@ -95,7 +96,8 @@ class ReconstructionDisplay:
         X : array-like, dataframe or sparse matrix of shape (n_samples, n_features), or images
             Images of shape (n_samples, C, H, W) need no ``image_shape``. Missing values are
             allowed if the estimator allows them. Missing points are not drawn, missing pixels
-            are blue.
+            are blue. Of a dataframe that ``inverse_transform`` returns as one, columns of numbers
+            and dates are drawn.
 
         image_shape : tuple of int, default=None
             Draw images of shape (height, width), or with 1 or 3 channels first or last.
@@ -134,7 +136,8 @@ class ReconstructionDisplay:
         if images:
             image_shape = _base.check_image_shape(image_shape, n_features)
             X = _safe_indexing(X, _some_rows(X.shape[0], n_rows or _N_IMAGES, random_state))
-        original, reconstruction = _reconstruct(estimator, X)
+        original, reconstruction, of_frame = _reconstruct(estimator, X)
+        names = of_frame or names
         if not images:
             r2, variance = _by_feature(original, reconstruction)
             features = np.sort(np.argsort(-variance, kind="stable")[:max_features])
@@ -204,14 +207,22 @@ def _some_rows(n: int, n_rows: int, random_state: Any) -> np.ndarray:
     return np.sort(check_seed(random_state).choice(n, n_rows, replace=False))
 
 
-def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return originals and reconstructions, (n_samples, n_features) each, float64."""
-    back = _base.as_dense(estimator.inverse_transform(estimator.transform(X)))
-    original = _base.as_dense(X)
+def _reconstruct(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return originals and reconstructions, (n_samples, n_features) each, float64.
+
+    If reconstructions are a dataframe, they are its columns of numbers and dates. The names of
+    these are the last value, which is else empty.
+    """
+    back = estimator.inverse_transform(estimator.transform(X))
+    library = library_of(back)
+    if library is not None and library_of(X) is not None:
+        names, arrays = number_columns(library, X, back)
+        return *arrays, list(map(str, names))
+    original, back = _base.as_dense(X), _base.as_dense(back)
     rule = "estimator must have an inverse_transform that returns the shape of X, "
     got = f"{type(estimator).__name__}, which returns {back.shape}"
     _base.require(back.shape == original.shape, f"{rule}{original.shape}", got)
-    return original.reshape(len(original), -1), back.reshape(len(back), -1)
+    return original.reshape(len(original), -1), back.reshape(len(back), -1), []
 
 
 def _by_feature(original: np.ndarray, reconstruction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

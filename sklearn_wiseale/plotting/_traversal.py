@@ -150,17 +150,17 @@ class TraversalDisplay:
         if components is None:
             components = range(min(k, _MOST_COMPONENTS))
         chosen = _base.check_components(components, k, range(1, k + 1))
-        centre = _base.as_dense(estimator.inverse_transform(np.zeros((1, k))))
+        centre, names = _base.decoded(estimator, np.zeros((1, k)))
         if image_shape is None and centre.ndim == 4:
             image_shape = centre.shape[1:]
         if image_shape is not None:
             image_shape = _base.check_image_shape(image_shape, centre.size)
         grid = k == 2 and len(chosen) == 2 and image_shape is not None
         codes = _codes(n_steps, None if grid else float(span), chosen, k)
-        decoded = _base.as_dense(estimator.inverse_transform(codes.reshape(-1, k)))
+        decoded, _ = _base.decoded(estimator, codes.reshape(-1, k))
         own_units = np.ndim(getattr(estimator, "noise_scale_", 0.0)) == 1
         relative = units == "sd" or (units == "auto" and own_units)
-        sd = _model_sd(estimator, k) if relative and image_shape is None else None
+        sd = _model_sd(estimator, k, names) if relative and image_shape is None else None
         display = cls(
             codes=codes,
             decoded=decoded.reshape(*codes.shape[:2], -1),
@@ -168,7 +168,7 @@ class TraversalDisplay:
             names=_base.component_names(estimator, k),
             grid=grid,
             image_shape=image_shape,
-            features=_base.feature_names(estimator, centre.size),
+            features=names or _base.feature_names(estimator, centre.size),
             centre=None if sd is None else centre.ravel(),
             sd=sd,
         )
@@ -251,11 +251,15 @@ def _codes(n_steps: int, span: float | None, components: list[int], k: int) -> n
     return codes
 
 
-def _model_sd(estimator: Any, k: int) -> np.ndarray:
+def _model_sd(estimator: Any, k: int, names: list[str]) -> np.ndarray:
     """Return the standard deviation of each feature under the model, noise included."""
     draws = np.random.RandomState(0).standard_normal((_N_DRAWS, k))
-    decoded = _base.as_dense(estimator.inverse_transform(draws)).reshape(_N_DRAWS, -1)
+    decoded = _base.decoded(estimator, draws)[0].reshape(_N_DRAWS, -1)
     noise = np.nan_to_num(getattr(estimator, "noise_scale_", 0.0))
+    if names:  # a dataframe's, where a category has several columns
+        columns = list(map(str, estimator.column_likelihoods_))
+        by_name = dict(zip(columns, np.broadcast_to(noise, len(columns)), strict=True))
+        noise = np.array([by_name.get(name, 0.0) for name in names])
     return np.sqrt(decoded.var(axis=0) + noise**2)
 
 
