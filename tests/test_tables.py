@@ -284,7 +284,7 @@ def test_probabilities_sum_to_one_and_agree_with_labels(library, models):
     labels = models[library].inverse_transform(codes)
     shares = models[library].inverse_transform(codes, probabilities=True)
     for name, values in {
-        "home": ["rents", "owns", "?"],
+        "home": ["rents", "owns", "?"] if library == "pandas" else ["owns", "rents"],
         "member": [False, True],
         "town": ["Lima", "Oslo", "Rome"],
     }.items():
@@ -420,7 +420,9 @@ def test_prior_codes_are_standard_normal():
     model = reducer(2, likelihood=Gaussian(noise=1e-4)).fit(rows())
     codes = np.random.RandomState(5).standard_normal((7, 2))
     drawn = model.sample(7, random_state=5, codes="prior")
-    np.testing.assert_allclose(drawn, model.inverse_transform(codes), atol=1e-3)
+    np.testing.assert_allclose(
+        drawn, model.inverse_transform(codes), atol=6 * model.noise_scale_.max()
+    )
     assert np.abs(model.sample(7, random_state=5) - drawn).max() > 0.1
 
 
@@ -559,9 +561,9 @@ def test_a_sample_of_arrays_is_refused(given, message):
     model = reducer().fit(rows())
     with pytest.raises(ValueError, match=message):
         model.sample(given=given)
-    with pytest.raises(ValueError, match="probabilities must be False unless .* Got True"):
+    with pytest.raises(ValueError, match=r"probabilities must be False unless .* Got True"):
         model.inverse_transform(np.zeros((1, 1)), probabilities=True)
-    with pytest.raises(ValueError, match="n_draws must be an int >= 1. Got 0"):
+    with pytest.raises(ValueError, match=r"n_draws must be an int >= 1. Got 0"):
         model.impute(rows(), n_draws=0)
 
 
@@ -624,7 +626,7 @@ def test_chunks_and_warm_starts(library):
         model.partial_fit(later)
     warm = reducer(warm_start=True).fit(X)
     warm.fit(X).set_params(likelihood={"visits": "poisson"})
-    with pytest.raises(ValueError, match="'likelihood' parameter .* must stay"):
+    with pytest.raises(ValueError, match=r"'likelihood' parameter .* must stay"):
         warm.fit(X)
     assert warm.column_likelihoods_["visits"] == "gaussian"
 
@@ -668,9 +670,9 @@ def test_reconstruction_r2_uses_numbers_and_dates(library, models):
     X, model = LIBRARIES[library](), models[library]
     display = ReconstructionDisplay.from_estimator(model, X)
     assert reconstruction_r2(model, X) == pytest.approx(display.r2.mean())
-    with pytest.raises(ValueError, match="weights must be 'feature' or 'none'.*Got 'estimator'"):
+    with pytest.raises(ValueError, match=r"weights must be 'feature' or 'none'.*Got 'estimator'"):
         reconstruction_r2(model, X, weights="estimator")
     words = X[["home", "town"]]
-    with pytest.raises(ValueError, match="a column of numbers or dates. Got .*'home', 'town'"):
+    with pytest.raises(ValueError, match=r"a column of numbers or dates. Got .*'home', 'town'"):
         reconstruction_r2(reducer().fit(words), words)
     mpl.pyplot.close("all")

@@ -6,7 +6,7 @@ Frellsen 2019, *MIWAE*, arXiv:1812.02633, equations 12 and 13).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def conditional_means(
     The means are those of p(x | observed), in scaled units, and of all entries.
     """
     noise = proposal_noise(_N_CODES, n_components).to(rows.device)
-    for numbers, z, share in _codes(module, rows, noise):
+    for numbers, z, share in _codes(module, rows, n_components, lambda n: noise):
         total = torch.zeros(len(z), rows.X.shape[1], dtype=torch.float64, device=z.device)
         step = max(1, _DECODED_NUMBERS // total.numel())
         for start in range(0, z.shape[1], step):
@@ -55,9 +55,12 @@ def conditional_draws(
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Like :func:`conditional_means`, but draws from p(x | observed): (n_draws, m, n_features)."""
-    shape = _N_CODES, n_components
-    noise = torch.randn(shape, dtype=torch.float64, device=rows.device, generator=generator)
-    for numbers, z, share in _codes(module, rows, noise):
+
+    def noise(n: int) -> Tensor:
+        shape = n, _N_CODES, n_components
+        return torch.randn(shape, dtype=torch.float64, device=rows.device, generator=generator)
+
+    for numbers, z, share in _codes(module, rows, n_components, noise):
         chosen = torch.multinomial(share, n_draws, replacement=True, generator=generator)
         each = torch.arange(len(z), device=z.device)
         draws = [
@@ -68,16 +71,19 @@ def conditional_draws(
 
 
 def _codes(
-    module: VariationalModule, rows: Rows, noise: Tensor
+    module: VariationalModule, rows: Rows, n_components: int, noise: Callable[[int], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Numbers of the rows with missing entries, their codes (m, S, K) and shares (m, S)."""
+    """Numbers of the rows with missing entries, their codes (m, S, K) and shares (m, S).
+
+    ``noise`` makes that of :func:`weighted_codes` for a number of rows.
+    """
     start = 0
-    for x in rows.chunks(draws=search_arrays(noise.shape[1], len(noise))):
+    for x in rows.chunks(draws=search_arrays(n_components, _N_CODES)):
         x, observed = module.observe(x)
         some = (~observed.all(dim=1)).nonzero()[:, 0]
         if len(some):
             mean = module.encode(x, observed).mean[some].to(x.dtype)
-            given = x[some], mean, noise, observed[some]
+            given = x[some], mean, noise(len(some)), observed[some]
             z, log_weight = weighted_codes(module.decoder, module.likelihood, *given)
             yield start + some, z.to(x.dtype), torch.softmax(log_weight, dim=1)
         start += len(x)

@@ -83,17 +83,17 @@ def weighted_codes(
 ) -> tuple[Tensor, Tensor]:
     """Codes that stand for p(z|x) with importance weights: (n, S, K) and log w, (n, S), float64.
 
-    All rows x, (n, n_features), with posterior means ``start``, (n, K), share the noise, (S, K), of
-    :func:`proposal_noise`, so that no row depends on another. log w is log p(x, z) - log r(z) in
-    nats, r the density from which z is drawn.
+    Each of the rows x, (n, n_features), has a posterior mean in ``start``, (n, K). All share the
+    noise, (S, K), of :func:`proposal_noise`, so that no row depends on another, or each has its
+    own, (n, S, K). log w is log p(x, z) - log r(z) in nats, r the density from which z is drawn.
     """
     target = _Target(decoder, likelihood, x, observed)
     mode, precision = target.mode(start)
-    n, n_draws, n_components = len(x), len(noise), noise.shape[1]
+    n, (n_draws, n_components) = len(x), noise.shape[-2:]
     factor = torch.linalg.cholesky_ex(precision).L  # (n, K, K), lower, float64
     narrow = torch.arange(n_draws, device=x.device) % _WIDE_SHARE != _WIDE_SHARE - 1
     widths = torch.where(narrow, 1.0, _WIDE).to(noise)
-    standard = (noise * widths[:, None]).T.expand(n, -1, -1)  # (n, K, S)
+    standard = (noise * widths[:, None]).mT.expand(n, -1, -1)  # (n, K, S)
     offset = torch.linalg.solve_triangular(factor.mT, standard, upper=True)
     z = mode.double()[:, None, :] + offset.mT  # (n, S, K)
 
