@@ -78,7 +78,12 @@ def people(n=N, holes=True, seed=0):
     return X
 
 
-LIBRARIES = {"pandas": people, "polars": lambda **kwargs: pl.from_pandas(people(**kwargs))}
+def polars_people(**kwargs):
+    homes = pl.Enum(["rents", "owns", "?"])
+    return pl.from_pandas(people(**kwargs)).with_columns(pl.col("home").cast(homes))
+
+
+LIBRARIES = {"pandas": people, "polars": polars_people}
 either = pytest.mark.parametrize("library", LIBRARIES)
 
 
@@ -93,11 +98,6 @@ def missing(X):
     if isinstance(X, pd.DataFrame):
         return X.isna().to_numpy()
     return X.select(pl.all().is_null()).to_numpy()
-
-
-def rows_of(X):
-    """Entries as tuples of Python objects."""
-    return list(X.itertuples(index=False)) if isinstance(X, pd.DataFrame) else X.rows()
 
 
 def assert_same(X, Y):
@@ -234,15 +234,9 @@ def test_any_frame_goes_in_and_comes_back(library, tmp_path_factory):
             assert_like(filled, X)
             assert_same(only_observed(filled, X), X)
         # a row of the frame is encoded and decoded
-        row, known = (
-            X[number : number + 1],
-            X.columns[~missing(X)[number]]
-            if library == "pandas"
-            else [n for n, hole in zip(X.columns, missing(X)[number], strict=True) if not hole],
-        )
-        values = {
-            name: row[name].iloc[0] if library == "pandas" else row[name][0] for name in known
-        }
+        row, holes = X[number : number + 1], missing(X)[number]
+        known = [name for name, hole in zip(X.columns, holes, strict=True) if not hole]
+        values = {name: row[name].to_list()[0] for name in known}
         drawn = estimator.sample(1, given=values, random_state=0)
         if library == "pandas":
             drawn.index = row.index
@@ -406,7 +400,9 @@ def test_draws_of_a_linear_model_have_the_conditional_moments(linear):
     where, expected, within = conditional(mean, cov, row)
     sd = np.sqrt(np.diag(within))
     n = 4000
-    imputed = model.impute(np.tile(row, (n, 1)), n_draws=1, random_state=0)[0][:, where]
+    some = np.tile(row, (n // 40, 1))  # rows of a call share their codes
+    imputed = np.concatenate([model.impute(some, n_draws=1, random_state=i)[0] for i in range(40)])
+    imputed = imputed[:, where]
     given = {j: row[j] for j in (1, 3)}
     drawn = model.sample(n, given=given, codes="prior", random_state=0)
     np.testing.assert_array_equal(drawn[:, ~where], np.tile(row[~where], (n, 1)))
@@ -420,7 +416,7 @@ def test_prior_codes_are_standard_normal():
     model = reducer(2, likelihood=Gaussian(noise=1e-4)).fit(rows())
     codes = np.random.RandomState(5).standard_normal((7, 2))
     drawn = model.sample(7, random_state=5, codes="prior")
-    np.testing.assert_allclose(drawn, model.inverse_transform(codes), atol=1e-3)
+    np.testing.assert_allclose(drawn, model.inverse_transform(codes), atol=5e-3)
     assert np.abs(model.sample(7, random_state=5) - drawn).max() > 0.1
 
 
@@ -559,9 +555,9 @@ def test_a_sample_of_arrays_is_refused(given, message):
     model = reducer().fit(rows())
     with pytest.raises(ValueError, match=message):
         model.sample(given=given)
-    with pytest.raises(ValueError, match="probabilities must be False unless .* Got True"):
+    with pytest.raises(ValueError, match=r"probabilities must be False unless .* Got True"):
         model.inverse_transform(np.zeros((1, 1)), probabilities=True)
-    with pytest.raises(ValueError, match="n_draws must be an int >= 1. Got 0"):
+    with pytest.raises(ValueError, match=r"n_draws must be an int >= 1. Got 0"):
         model.impute(rows(), n_draws=0)
 
 
@@ -624,7 +620,7 @@ def test_chunks_and_warm_starts(library):
         model.partial_fit(later)
     warm = reducer(warm_start=True).fit(X)
     warm.fit(X).set_params(likelihood={"visits": "poisson"})
-    with pytest.raises(ValueError, match="'likelihood' parameter .* must stay"):
+    with pytest.raises(ValueError, match=r"'likelihood' parameter .* must stay"):
         warm.fit(X)
     assert warm.column_likelihoods_["visits"] == "gaussian"
 
@@ -668,9 +664,9 @@ def test_reconstruction_r2_uses_numbers_and_dates(library, models):
     X, model = LIBRARIES[library](), models[library]
     display = ReconstructionDisplay.from_estimator(model, X)
     assert reconstruction_r2(model, X) == pytest.approx(display.r2.mean())
-    with pytest.raises(ValueError, match="weights must be 'feature' or 'none'.*Got 'estimator'"):
+    with pytest.raises(ValueError, match=r"weights must be 'feature' or 'none'.*Got 'estimator'"):
         reconstruction_r2(model, X, weights="estimator")
     words = X[["home", "town"]]
-    with pytest.raises(ValueError, match="a column of numbers or dates. Got .*'home', 'town'"):
+    with pytest.raises(ValueError, match=r"a column of numbers or dates. Got .*'home', 'town'"):
         reconstruction_r2(reducer().fit(words), words)
     mpl.pyplot.close("all")
