@@ -26,8 +26,8 @@ LAYERS = [
     {"_load"},
     {"__init__"},
 ]
-#: Rooms that use the public face of an estimator, and of the package only the checks of arguments and of
-#: the columns of a dataframe.
+#: Rooms that use the public face of an estimator, and of the package only the checks of arguments
+#: and of the columns of a dataframe.
 FACE = {"plotting", "datasets"}
 OF_ARGUMENTS = {"_data.validation", "_data.frames"}
 
