@@ -73,7 +73,7 @@ class EstimatorSteps(BaseEstimator):
     n_samples_seen_: int
     net_: VariationalNet
     _scaling: Scaling
-    _inverse_dtype: np.dtype
+    _inverse_dtype: type[np.floating]
     _built: dict[str, Any]  # what the fitted state was built from
     _net_params: dict[str, Any] | None  # that net_ was built with
     _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
@@ -250,7 +250,7 @@ class EstimatorSteps(BaseEstimator):
         likelihood = parts["likelihood"]
         self._scaling = column_scaling(moments, likelihood.scale_modes(self.scale, X.shape[1]))
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
-        self._inverse_dtype = np.result_type(X.dtype, narrow)
+        self._inverse_dtype = np.result_type(X.dtype, narrow).type
 
         def axes_and_seed() -> tuple[Any, int]:
             axes = scaled_axes(X, moments, self._scaling, self.n_components, rng)

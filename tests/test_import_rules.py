@@ -21,12 +21,15 @@ LAYERS = [
     {"_training"},
     {"_persistence"},
     {"_steps"},
+    {"_generation"},
     {"_transformer"},
     {"_load"},
     {"__init__"},
 ]
-#: Rooms that use the public face of an estimator, and of the package only the checks of arguments.
+#: Rooms that use the public face of an estimator, and of the package only the checks of arguments
+#: and of the columns of a dataframe.
 FACE = {"plotting", "datasets"}
+OF_ARGUMENTS = {"_data.validation", "_data.frames"}
 
 #: Packages and modules from outside that only these rooms or modules import.
 DOORS = {
@@ -104,7 +107,7 @@ def level_of(room):
 def test_rooms_use_only_those_before_them(module):
     room, used = room_of(module), inside(module)
     if room in FACE:
-        assert {name for name in used if room_of(name) != room} <= {"_data.validation"}
+        assert {name for name in used if room_of(name) != room} <= OF_ARGUMENTS
         return
     for name in used:
         before = level_of(room_of(name)) < level_of(room)

@@ -227,7 +227,7 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
     n_features, shape = attributes["n_features_in_"], attributes["_image_shape"]
     if shape is not None and math.prod(shape) != n_features:
         raise ValueError(f"images of the shape {shown(shape)} have not {n_features} pixels")
-    attributes["_inverse_dtype"] = _FLOATS[attributes["_inverse_dtype"]]
+    attributes["_inverse_dtype"] = _FLOATS[attributes["_inverse_dtype"]].type
     names, bounds = (attributes.get(name) for name in ("feature_names_in_", "aggregate_kl_bounds_"))
     if names is not None:
         attributes["feature_names_in_"] = np.array(names, dtype=object)
