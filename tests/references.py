@@ -33,6 +33,12 @@ def value_and_gradients(function, *tensors):
     return value.detach(), *torch.autograd.grad(value, tensors, materialize_grads=True)
 
 
+def assert_agree(found, expected, value=1e-12, gradient=1e-9):
+    """Values and gradients, each up to a relative error."""
+    torch.testing.assert_close(found[0], expected[0], rtol=value, atol=value)
+    torch.testing.assert_close(found[1:], tuple(expected[1:]), rtol=gradient, atol=1e-12)
+
+
 def all_finite(tensors):
     return all(torch.isfinite(tensor).all() for tensor in tensors)
 

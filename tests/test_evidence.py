@@ -146,6 +146,23 @@ def test_the_search_costs_one_pass_a_step_and_one_for_its_jacobian():
     assert rows == [7] * 4 + [7 * 64]
 
 
+def test_draws_are_normal_in_pairs_of_opposite_sign():
+    """Where the decoder is constant, p(z|x) is the prior; one draw in eight is twice as wide."""
+    decoder, likelihood, X, _ = linear_model()
+    nn.init.zeros_(decoder.weight)
+    model, seen = estimator(decoder, likelihood, X, 2), []
+    hook = lambda module, inputs, output: seen.append(inputs[0].detach())  # noqa: E731
+    model.net_.module_.decoder.register_forward_hook(hook)
+    model.score_samples(X[:1], n_draws=20_000)
+    z = torch.cat(seen)[-20_000:]
+    torch.testing.assert_close(z[:10_000], -z[10_000:], rtol=0, atol=1e-12)
+    assert len(set(map(tuple, z.tolist()))) == 20_000
+    wide = torch.arange(20_000) % 8 == 7
+    for draws in (z[~wide], z[wide] / 2):
+        covariance, error = draws.T @ draws / len(draws), 4.5 * math.sqrt(4 / len(draws))
+        torch.testing.assert_close(covariance, torch.eye(2), rtol=0, atol=error)
+
+
 # any decoder ----------------------------------------------------------------------------------
 
 

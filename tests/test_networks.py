@@ -578,11 +578,11 @@ def test_search_reaches_the_parameters_of_networks():
 
 
 class Stop(Callback):
-    """Interrupts the second epoch of all that begin."""
+    """Interrupts the end of the second epoch, before it is written to a checkpoint."""
 
     n_epochs = 0
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_end(self, net, **kwargs):
         Stop.n_epochs += 1
         if Stop.n_epochs == 2:
             raise KeyboardInterrupt
@@ -592,9 +592,9 @@ class Stop(Callback):
 def test_a_stopped_fit_continues_from_its_checkpoint(name, tmp_path, monkeypatch):
     """With equal weights elsewhere in memory, as a new process has them."""
     monkeypatch.setattr(Stop, "n_epochs", 0)
-    whole = estimator(name).fit(DIGITS)
+    whole = estimator(name, checkpoint=tmp_path / "whole").fit(DIGITS)
     params = {"net_params": {"callbacks": [("stop", Stop())]}}
-    first = estimator(name, checkpoint=tmp_path, **params)
+    first = estimator(name, checkpoint=tmp_path / "stopped", **params)
     second = pickle.loads(pickle.dumps(first))
     with pytest.raises(KeyboardInterrupt):
         first.fit(DIGITS)

@@ -99,10 +99,10 @@ def test_posteriors_equal_to_one_gaussian(n, mean, var):
     m, s = torch.tensor(mean).double(), torch.tensor(var).double()
     kl = 0.5 * float((s + m.square() - 1 - s.log()).sum())
     found = values(m.repeat(n, 1), s.log().repeat(n, 1))
-    assert found["moment"] == pytest.approx(kl, abs=1e-12)
-    assert found["kl"] == pytest.approx(kl, abs=1e-12)
+    assert found["moment"] == pytest.approx(kl, abs=1e-13)
+    assert found["kl"] == pytest.approx(kl, abs=1e-13)
     for bound in ("jensen", "renyi"):
-        assert found[bound] == pytest.approx(kl + GAP * len(m), abs=1e-12)
+        assert found[bound] == pytest.approx(kl + GAP * len(m), abs=1e-13)
 
 
 @pytest.mark.parametrize("equal_volumes", [True, False])
@@ -193,9 +193,10 @@ def test_value_and_gradient_are_finite_in_float32(objective, centre, spread, log
     assert all_finite(found)
 
 
-@pytest.mark.parametrize("measure", [*BOUND.values(), MEAN_KL], ids=[*BOUND, "kl"])
-def test_float32_and_float64_agree(measure):
-    tensors = posteriors(20, 1)  # of one component all bases are alike
+@pytest.mark.parametrize("name", [*BOUND, "kl"])
+def test_float32_and_float64_agree(name):
+    measure = {**BOUND, "kl": MEAN_KL}[name]
+    tensors = posteriors(20, 1 if name == "sliced" else 3)  # of one component all bases are alike
     value = measure(*(part.float() for part in tensors))
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(float(measure(*tensors)), rel=1e-5, abs=1e-6)

@@ -76,7 +76,8 @@ def test_bank_of_all_rows_gives_value_and_gradient_of_the_full_sum(bound, n_comp
     tensors = posteriors(300, n_components)
     found = passes(bound, tensors, width=300, batch_size=50, n_passes=3)
     expected = with_gradient(full(bound), *tensors)
-    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-7, atol=1e-10)
 
 
 @each_bound
