@@ -213,7 +213,7 @@ class GenerationMixin(EstimatorSteps):
     def _filled(self, X: Any, rows: Rows, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
         """X with its missing entries from pieces of rows in scaled units, with their numbers."""
         library = library_of(X)
-        if not pieces and library is not None:
+        if not pieces and library is not None and self._table is None:
             return copy.copy(X)
         numbers, values = np.arange(0), np.empty((0, rows.X.shape[1]))
         if pieces:

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 import dask.dataframe as dd
@@ -672,3 +672,12 @@ def test_reconstruction_r2_uses_numbers_and_dates(library, models):
     with pytest.raises(ValueError, match=r"a column of numbers or dates. Got .*'home', 'town'"):
         reconstruction_r2(reducer().fit(words), words)
     mpl.pyplot.close("all")
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_single_category_and_times_of_day_come_back(library):
+    X = library.DataFrame({"x": [1.0, 2.0, 3.0, 4.0] * 3, "only": ["", None] * 6})
+    assert list(reducer().fit(X).impute(X)["only"]) == [""] * 12
+    times = pl.DataFrame({"t": [time(0, 0, 0), time(23, 59, 59), None] * 4})
+    far = np.array([[-1e3], [1e3]])
+    assert reducer(1).fit(times).inverse_transform(far).dtypes == [pl.Time]

@@ -299,6 +299,8 @@ class PolarsLibrary(FrameLibrary):
             return column >= 0.5
         if not (dtype.is_temporal() or dtype.is_integer()):
             return column.cast(dtype)
+        if dtype == pl.Time:
+            numbers = numbers.clip(0, self.day(dtype) - 1)
         physical = pl.Series([], dtype=dtype).to_physical().dtype
         name = str(physical).lower()
         bits = np.dtype(name.replace("128", "64"))  # more than float64 counts exactly

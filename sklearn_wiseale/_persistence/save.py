@@ -10,6 +10,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import metadata
 from numbers import Integral
 from typing import Any
@@ -114,6 +115,7 @@ def write(path: str | os.PathLike[str], estimator: Any) -> None:
     write_file(target, state, header)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
