@@ -5,6 +5,8 @@ FIRST = [
     "plot_displays",
     "plot_dataframes",
     "plot_mixed_table",
+    "plot_fill_missing_entries",
+    "plot_synthetic_table",
     "plot_counts",
     "plot_images",
     "plot_missing_values",
