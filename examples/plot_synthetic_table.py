@@ -70,7 +70,7 @@ print(f"mean absolute correlation {np.abs(correlations[0])[pairs].mean():.2f}, "
 print(f"mean difference of the copy {difference:.2f}")
 
 # %%
-# Rows with given entries. Short trips in the rain, and long ones in the sun:
+# Rows with given entries: short trips in the rain, and long ones in the sun.
 
 for weather, bicycle in (("rain", "electric"), ("sun", "tandem")):
     rows = model.sample(500, random_state=0, given={"weather": weather, "bicycle": bicycle})
