@@ -3,9 +3,8 @@ Missing values: reduce, fill in, score
 ======================================
 
 A fifth of the entries of a table are NaN, in training rows and in new ones. They are left out of
-the likelihood, so that the estimator needs no imputer before it, and is one: ``inverse_transform``
-of ``transform`` gives every entry. Errors are in standard deviations, beside scikit-learn's
-imputers.
+the likelihood, so that the estimator needs no imputer before it. It is one itself: ``impute`` fills
+them. Errors are in standard deviations, beside scikit-learn's imputers.
 """
 
 import matplotlib.pyplot as plt
@@ -28,7 +27,7 @@ reducer = WiSEALETransformer(8, max_epochs=60, random_state=0).fit(train)
 filled = {
     "mean": SimpleImputer().fit(train).transform(test),
     "5 neighbours": KNNImputer().fit(train).transform(test),
-    "WiSE-ALE": reducer.inverse_transform(reducer.transform(test)),
+    "WiSE-ALE": reducer.impute(test),
 }
 errors = {
     name: float(np.sqrt(np.mean((guess - truth)[hidden] ** 2))) for name, guess in filled.items()

@@ -43,7 +43,8 @@ for weight in (1.0, 4.0, 16.0):
     )
 
 # %%
-# Normal codes, decoded. (``sample`` does the same and adds the noise of the likelihood.)
+# Normal codes, decoded. (``sample(codes="prior")`` does the same and adds the noise of
+# the likelihood.)
 
 
 def show(axis, images, label):

@@ -1,10 +1,10 @@
 """
-A synthetic copy of a table, and rows with given entries
-=========================================================
+A synthetic copy of a table
+===========================
 
-``sample`` draws rows that look like those of the table: the same columns and dtypes, similar
-distributions and similar relations between columns. ``given`` fixes some entries. The table is
-simulated: people with work, income and homes.
+``sample`` draws rows that look like those of a table, with its columns and dtypes. The figures
+compare the columns one by one and in pairs. Some entries can be given, and the others are then
+drawn accordingly. The table is simulated: trips of a bicycle rental.
 """
 
 import matplotlib.pyplot as plt
@@ -15,46 +15,66 @@ from sklearn_wiseale import WiSEALETransformer
 
 n = 1500
 rng = np.random.RandomState(0)
-age = rng.gamma(9, 4, n).clip(16, 80) + 4
-skill = rng.standard_normal(n)
-work = np.where(
-    age > 63, "retired", np.where(skill + 0.3 * rng.standard_normal(n) > 0, "office", "craft")
-)
-income = np.where(work == "retired", 22, 30 + 9 * skill + 0.25 * age) + 3 * rng.standard_normal(n)
-people = pd.DataFrame(
+warmth, leisure = rng.standard_normal((2, n))
+wet = rng.random_sample(n) < 1 / (1 + np.exp(1 + 1.5 * warmth))
+minutes = np.exp(2.8 + 0.5 * leisure + 0.2 * warmth - 0.4 * wet + 0.1 * rng.standard_normal(n))
+bicycle = np.select([leisure > 1.0, leisure > -0.2], ["tandem", "city"], "electric")
+table = pd.DataFrame(
     {
-        "age": age.astype(int),
-        "work": pd.Categorical(work),
-        "income": income,
-        "owns home": income + 0.4 * age + 5 * rng.standard_normal(n) > 48,
+        "temperature": 14 + 7 * warmth + rng.standard_normal(n),
+        "minutes": minutes,
+        "weather": np.where(wet, "rain", np.where(warmth > 0.3, "sun", "clouds")),
+        "bicycle": np.where(rng.random_sample(n) < 0.1, "city", bicycle),
+        "weekend": leisure + 0.6 * rng.standard_normal(n) > 0.6,
     }
 )
-model = WiSEALETransformer(4, max_epochs=100, random_state=0).fit(people)
+
+# %%
+# Rows of the table, and drawn rows.
+
+model = WiSEALETransformer(2, random_state=0).fit(table)
 copy = model.sample(n, random_state=0)
-print(copy.head(5).round(1).to_string())
-print(copy.dtypes.to_string())
+print(table.head(4).round(1).to_string(), "\n")
+print(copy.head(4).round(1).to_string(), "\n")
+print("same dtypes:", bool((copy.dtypes == table.dtypes).all()))
 
 # %%
-# Distributions and relations of the copy, beside those of the table.
+# Each column by itself, and two pairs of columns.
 
-figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained", sharex="col")
-for row, (name, frame) in zip(axes, {"table": people, "copy": copy}.items(), strict=True):
-    for kind, color in zip(people["work"].cat.categories, ("C0", "C1", "C2"), strict=True):
-        some = frame[frame["work"] == kind]
-        row[0].plot(some["age"], some["income"], ".", ms=3, color=color, label=kind)
-    row[0].set(title=name, xlabel="age", ylabel="income", ylim=(0, 80))
-    for owns, color in ((False, "C3"), (True, "C2")):
-        some = frame.loc[frame["owns home"] == owns, "income"]
-        label = "owns home" if owns else "does not"
-        row[1].hist(some, np.arange(0, 80, 2.5), alpha=0.6, color=color, label=label)
-    row[1].set(title=name, xlabel="income", ylabel="people")
-axes[0, 0].legend(markerscale=3)
-axes[0, 1].legend()
+frames = {"table": table, "copy": copy}
+figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
+for axis, name in zip(axes[0], ("minutes", "weather", "bicycle"), strict=True):
+    if name == "minutes":
+        parts = [frame[name] for frame in frames.values()]
+        axis.hist(parts, bins=np.arange(0, 80, 5), density=True, label=list(frames))
+        axis.set(xlabel=name, yticks=[])
+    else:
+        shares = pd.DataFrame({k: f[name].value_counts(normalize=True) for k, f in frames.items()})
+        shares.plot.bar(ax=axis, rot=0, legend=False, xlabel=name, ylabel="share")
+axes[0, 0].legend()
+for axis, (title, frame) in zip(axes[1, :2], frames.items(), strict=True):
+    for color, (weather, rows) in zip(("0.6", "C0", "C1"), frame.groupby("weather"), strict=True):
+        axis.plot(rows["temperature"], rows["minutes"], ".", color=color, ms=2, label=weather)
+    axis.set(title=title, xlabel="temperature", ylabel="minutes", xlim=(-12, 40), ylim=(0, 110))
+axes[1, 0].legend(markerscale=4)
+weekend = pd.DataFrame({k: f.groupby("bicycle")["weekend"].mean() for k, f in frames.items()})
+weekend.plot.bar(ax=axes[1, 2], rot=0, legend=False, ylabel="share of trips on weekends")
 
 # %%
-# Retired people, and people of 30 who own their home.
+# All pairs in numbers: correlations of the columns, categories as zeros and ones.
 
-for given in ({"work": "retired"}, {"age": 30, "owns home": True}):
-    rows = model.sample(500, random_state=0, given=given)
-    print(given, "income:", f"{rows['income'].mean():.1f}, age: {rows['age'].mean():.1f}")
-print("all", "income:", f"{copy['income'].mean():.1f}, age: {copy['age'].mean():.1f}")
+correlations = [pd.get_dummies(frame, dtype=float).corr().to_numpy() for frame in frames.values()]
+pairs = np.triu_indices_from(correlations[0], k=1)
+difference = np.abs(correlations[0] - correlations[1])[pairs].mean()
+print(f"mean absolute correlation {np.abs(correlations[0])[pairs].mean():.2f}, ", end="")
+print(f"mean difference of the copy {difference:.2f}")
+
+# %%
+# Rows with given entries: short trips in the rain, and long ones in the sun.
+
+for weather, bicycle in (("rain", "electric"), ("sun", "tandem")):
+    rows = model.sample(500, random_state=0, given={"weather": weather, "bicycle": bicycle})
+    real = table[(table["weather"] == weather) & (table["bicycle"] == bicycle)]
+    print(f"{weather}, {bicycle}: ", end="")
+    print(f"minutes {rows['minutes'].mean():.0f} (table {real['minutes'].mean():.0f}), ", end="")
+    print(f"weekend {rows['weekend'].mean():.0%} (table {real['weekend'].mean():.0%})")

@@ -1,4 +1,4 @@
-"""The estimator: arrays in, arrays out."""
+"""The estimator: its parameters, and its public methods that do not return rows."""
 
 from __future__ import annotations
 
@@ -53,6 +53,10 @@ class WiSEALETransformer(
     default, that of the *aggregate* posterior, the mixture of all :math:`q(z|x_i)`, from the prior
     :math:`\mathcal{N}(0, I)` (WiSE-ALE). Training starts from principal component analysis. The
     fitted state is the one with the lowest loss of held-out rows, the start included.
+
+    X is an array, or a dataframe with numbers, categories, texts, booleans, dates and missing
+    entries. Such a dataframe needs no encoder, and :meth:`inverse_transform`, :meth:`sample` and
+    :meth:`impute` return dataframes with its columns and dtypes: see :ref:`tables`.
 
     Parameters
     ----------

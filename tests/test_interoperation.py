@@ -234,3 +234,11 @@ def test_mlflow_logs_and_loads_a_pipeline(tmp_path, way):
     )
     again = mlflow.sklearn.load_model(str(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict(X), pipeline.predict(X))
+
+
+def test_text_columns_of_other_libraries_are_refused_with_both_ways_out():
+    import pyarrow as pa
+
+    table = pa.table({"size": [1.0, 2.0, 3.0], "kind": ["a", "b", "a"]})
+    with pytest.raises(ValueError, match=r"\['kind'\].*pandas or polars.*'auto'.*OneHotEncoder"):
+        WiSEALETransformer(1).fit(table)

@@ -124,8 +124,9 @@ def check_rows(
         if not text:
             raise
         raise ValueError(
-            f"X must be numeric. These columns are not: {text}. Encode them first, for "
-            "instance with sklearn.compose.ColumnTransformer and OneHotEncoder."
+            f"X must be numeric. These columns are not: {text}. Pass a dataframe of pandas or "
+            "polars with likelihood='auto', or encode the columns first, for instance with "
+            "sklearn.compose.ColumnTransformer and OneHotEncoder."
         ) from error
     return checked
 
