@@ -585,6 +585,11 @@ SETTINGS = {
     "elbo, 32 units": {"objective": ELBO(), "network": MLP(hidden=(32,))},
     "linear": {"network": MLP(hidden=())},
     "dropout": {"network": MLP(dropout=0.2)},
+    "weight decay": {"net_params": {"optimizer__weight_decay": 1.0}},
+    "weight decay, 32 units": {
+        "network": MLP(hidden=(32,)),
+        "net_params": {"optimizer__weight_decay": 1.0},
+    },
 }
 
 
