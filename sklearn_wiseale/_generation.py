@@ -14,7 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from ._data.frames import library_of
 from ._data.rows import Rows, dense
 from ._data.validation import check_codes, check_count, check_seed
-from ._model.conditional import aggregate_codes, codes_given, conditional_draws, conditional_means
+from ._model.conditional import (
+    codes_given,
+    conditional_draws,
+    conditional_means,
+    fit_mixture,
+    mixture_codes,
+)
 from ._steps import EstimatorSteps
 from ._training.parameters import TO_USE, enough_memory
 
@@ -89,9 +95,9 @@ class GenerationMixin(EstimatorSteps):
             p(x | given).
 
         codes : {"aggregate", "prior"}, default="aggregate"
-            Where codes are drawn: from the mixture of the posteriors of up to 1,000 training rows,
-            or from the prior, which the mixture resembles but does not equal. After
-            ``partial_fit``, the posteriors are those of the last chunk. After an interrupted
+            Where codes are drawn: from a Gaussian mixture fitted to the posteriors of up to 1,000
+            training rows, or from the prior, which the posteriors together resemble but do not
+            equal. After ``partial_fit``, the rows are those of the last chunk. After an interrupted
             ``fit`` there are none, and codes come from the prior.
 
         Returns
@@ -113,14 +119,14 @@ class GenerationMixin(EstimatorSteps):
         row = None if given is None else self._given_row(given)
         rng = check_seed(random_state)
         device = self._ready_net().device
-        posteriors = None if codes == "prior" else self.__dict__.get("_aggregate")
+        mixture = self._code_mixture() if codes == "aggregate" else None
         if row is not None:
             rows = self._rows(row[None], float64=True)
-            Z = codes_given(self.net_.module_, rows, posteriors, n_samples, rng)
-        elif posteriors is None:
+            Z = codes_given(self.net_.module_, rows, mixture, n_samples, rng)
+        elif mixture is None:
             Z = rng.standard_normal((n_samples, self.n_components_))
         else:
-            Z = aggregate_codes(posteriors, n_samples, rng)
+            Z = mixture_codes(mixture, n_samples, rng)
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         X = self._decode(Z, lambda likelihood, output: likelihood.sample(output, generator))
         if self._table is not None:
@@ -187,6 +193,12 @@ class GenerationMixin(EstimatorSteps):
             self._filled(X, rows, [(numbers, draws[i]) for numbers, draws in drawn])
             for i in range(n_draws)
         ]
+
+    def _code_mixture(self) -> Any:
+        """Mixture of the codes of training rows, fitted at first use, or None."""
+        if "_aggregate" in self.__dict__ and "_mixture" not in self.__dict__:
+            self._mixture = fit_mixture(self._aggregate)
+        return self.__dict__.get("_mixture")
 
     def _given_row(self, given: Mapping[Any, Any]) -> np.ndarray:
         """A row with the given values and NaN for all others: (n_columns,), float64."""

@@ -104,6 +104,7 @@ class EstimatorSteps(BaseEstimator):
         """State for pickles, without callbacks that are no longer in net_params."""
         refuse_pickling(self._callbacks())
         state = {**super().__getstate__()}
+        state.pop("_mixture", None)
         if "net_" in state:
             state["net_"], state["_net_params"] = self._stored_net()
         return state
@@ -330,7 +331,7 @@ class EstimatorSteps(BaseEstimator):
         shows_bar = self.verbose and processes.is_first
         bar = [("progress", ProgressBar(epochs))] if shows_bar else []
         net.callbacks_ = [*bar, *before, *extra_callbacks]
-        for name in ("aggregate_kl_bounds_", "_aggregate"):
+        for name in ("aggregate_kl_bounds_", "_aggregate", "_mixture"):
             self.__dict__.pop(name, None)
         try:
             seen = self.n_samples_seen_
@@ -372,7 +373,7 @@ class EstimatorSteps(BaseEstimator):
     ) -> np.ndarray:
         """Set ``aggregate_kl_bounds_``, the upper from at most ``n_rows`` rows; return codes.
 
-        The posteriors of these rows are kept: ``sample`` draws codes from their mixture.
+        The posteriors of these rows are kept: ``sample`` draws codes from a mixture like theirs.
         """
 
         def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,13 @@ Frellsen 2019, *MIWAE*, arXiv:1812.02633, equations 12 and 13).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from .._data.rows import Rows
@@ -17,11 +20,21 @@ from .evidence import proposal_noise, search_arrays, weighted_codes
 from .inference import decode
 from .module import VariationalModule
 
-__all__ = ["aggregate_codes", "codes_given", "conditional_draws", "conditional_means"]
+__all__ = [
+    "codes_given",
+    "conditional_draws",
+    "conditional_means",
+    "fit_mixture",
+    "mixture_codes",
+]
 
 #: Codes for each row; numbers that are decoded at a time.
 _N_CODES = 256
 _DECODED_NUMBERS = 2**20
+#: Components of the mixture of codes, rows for each, and what is added to its variances.
+_MIXTURE_COMPONENTS = 10
+_ROWS_PER_COMPONENT = 20
+_MIXTURE_VARIANCE = 1e-4
 #: Codes from which those of ``sample(given=...)`` are taken, and least effective number of them.
 _POOL = 2**14
 _FEW = 32.0
@@ -89,29 +102,46 @@ def _codes(
         start += len(x)
 
 
-def aggregate_codes(posteriors: np.ndarray, n: int, rng: np.random.RandomState) -> np.ndarray:
-    """Draws from a mixture of posteriors, given as means and log-variances (2, m, K): (n, K)."""
-    mean, log_var = posteriors[:, rng.randint(posteriors.shape[1], size=n)].astype(np.float64)
-    return mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape)
+def fit_mixture(posteriors: np.ndarray) -> GaussianMixture:
+    """A Gaussian mixture like that of posteriors, given as means and log-variances (2, m, K).
+
+    Few wide components smooth many narrow posteriors, so that codes drawn from the mixture are not
+    those of training rows.
+    """
+    rng, m = np.random.RandomState(0), posteriors.shape[1]
+    mean, log_var = posteriors[:, np.arange(max(m, 2)) % m].astype(np.float64)
+    z = mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape)
+    n_components = int(np.clip(m // _ROWS_PER_COMPONENT, 1, _MIXTURE_COMPONENTS))
+    mixture = GaussianMixture(n_components, reg_covar=_MIXTURE_VARIANCE, random_state=rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # any state of it will do
+        return mixture.fit(z)
+
+
+def mixture_codes(mixture: GaussianMixture, n: int, rng: np.random.RandomState) -> np.ndarray:
+    """Draws from a mixture: (n, K)."""
+    chosen = rng.choice(len(mixture.weights_), size=n, p=mixture.weights_)
+    factors = np.linalg.cholesky(mixture.covariances_)[chosen]
+    noise = rng.standard_normal((n, factors.shape[1]))
+    return mixture.means_[chosen] + (factors @ noise[:, :, None])[:, :, 0]
 
 
 @torch.no_grad()
 def codes_given(
     module: VariationalModule,
     rows: Rows,
-    posteriors: np.ndarray | None,
+    mixture: GaussianMixture | None,
     n: int,
     rng: np.random.RandomState,
 ) -> np.ndarray:
     """Codes given the observed entries of one row: (n, K).
 
-    They are draws from the aggregate of the posteriors, weighted by p(observed | z). If there is no
-    aggregate, or if too few of its codes explain the row, they are drawn from p(z | observed) under
-    the prior.
+    They are draws from the mixture, weighted by p(observed | z). If there is no mixture, or if too
+    few of its codes explain the row, they are drawn from p(z | observed) under the prior.
     """
     x, observed = module.observe(rows[slice(0, 1)])
-    if posteriors is not None:
-        pool = aggregate_codes(posteriors, max(_POOL, 4 * n), rng)
+    if mixture is not None:
+        pool = mixture_codes(mixture, max(_POOL, 4 * n), rng)
         parts = []
         for part in torch.from_numpy(pool).to(x).split(max(1, _DECODED_NUMBERS // x.shape[1])):
             each = x.expand(len(part), -1), decode(module, part), observed.expand(len(part), -1)
