@@ -1,6 +1,7 @@
 """Fixtures that several files share."""
 
 import copy
+import os
 import re
 
 import numpy as np
@@ -8,6 +9,12 @@ import pytest
 import torch
 
 from sklearn_wiseale.objectives import Posterior
+
+
+def pytest_configure(config):
+    """Several processes that test at the same time use one thread each."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import pickle
+import re
 
 import joblib
 import numpy as np
@@ -73,8 +74,14 @@ WITHOUT_SKIP = [
 AS_GIVEN = [Modules(encoder=Encoder, decoder=decoder)]
 CASES = WITH_SKIP + WITHOUT_SKIP + AS_GIVEN
 
-each_network = pytest.mark.parametrize("network", CASES, ids=repr)
-each_with_skip = pytest.mark.parametrize("network", WITH_SKIP, ids=repr)
+
+def name_of(network):
+    """The same in every process, which the addresses in a repr are not."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(network))
+
+
+each_network = pytest.mark.parametrize("network", CASES, ids=name_of)
+each_with_skip = pytest.mark.parametrize("network", WITH_SKIP, ids=name_of)
 pytestmark = [
     pytest.mark.usefixtures("float64_modules"),
     # a network that does not start as PCA may need more than the few epochs of these fits
@@ -173,7 +180,7 @@ def test_started_network_learns_with_every_parameter(network):
         assert all(parameter.grad.abs().max() > 0 for parameter in part.parameters())
 
 
-@pytest.mark.parametrize("network", WITHOUT_SKIP, ids=repr)
+@pytest.mark.parametrize("network", WITHOUT_SKIP, ids=name_of)
 def test_without_skip_the_start_is_the_bias(network):
     for part, n_in, n_out in parts_of(network):
         x = rows_of(5, n_in)
