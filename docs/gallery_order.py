@@ -3,6 +3,7 @@
 FIRST = [
     "plot_digits",
     "plot_displays",
+    "plot_reading_a_fit",
     "plot_dataframes",
     "plot_mixed_table",
     "plot_fill_missing_entries",

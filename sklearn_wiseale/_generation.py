@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
-from ._data.frames import library_of
+from ._data.frames import index_of, library_of
 from ._data.rows import Rows, dense
 from ._data.validation import check_codes, check_count, check_seed
 from ._model.conditional import (
@@ -64,8 +64,10 @@ class GenerationMixin(EstimatorSteps):
                 f"are not numbers. Got {probabilities!r}."
             )
         Z = check_codes(X, self.n_components_, self._dtype, type(self).__name__)
+        if self._components is not None:
+            Z = self._components.to_net(Z)
         decoded = self._decode(Z, lambda likelihood, output: likelihood.mean(output))
-        index = getattr(X, "index", None) if hasattr(X, "iloc") else None
+        index = index_of(X)
         if probabilities and self._table is not None:
             return self._table.probabilities(decoded, index)
         return self._like_fit(decoded, index)

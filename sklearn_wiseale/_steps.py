@@ -19,6 +19,7 @@ from ._data.frames import library_of
 from ._data.rows import Rows, chunk_length, dense, has_missing
 from ._data.scaling import Scaling
 from ._data.validation import check_rows, image_rows, refuse_empty_frames, validate_data
+from ._model.components import Components, order_components, rows_to_order
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
 from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
@@ -78,6 +79,8 @@ class EstimatorSteps(BaseEstimator):
     _net_params: dict[str, Any] | None  # that net_ was built with
     _image_shape: tuple[int, ...] | None  # of the images that fit was given, if not rows
     _table: Table | None = None  # of the dataframe that fit was given, if it has more than numbers
+    _library: str | None = None  # of the dataframe that fit was given
+    _components: Components | None = None  # of the codes, if these are not those of the net
     _aggregate: np.ndarray  # means and log-variances of training rows, (2, m, n_components)
 
     # scikit-learn and files -------------------------------------------------------------------
@@ -285,6 +288,7 @@ class EstimatorSteps(BaseEstimator):
         self._built = {**fixed, **parts}
         self._net_params = self.net_params and dict(self.net_params)
         self.n_components_ = self.n_components
+        self.__dict__.pop("_components", None)
         self._n_axes = len(axes.variance)
         self.n_samples_seen_ = 0
         self.history_: list[dict[str, float]] = []
@@ -331,7 +335,8 @@ class EstimatorSteps(BaseEstimator):
         shows_bar = self.verbose and processes.is_first
         bar = [("progress", ProgressBar(epochs))] if shows_bar else []
         net.callbacks_ = [*bar, *before, *extra_callbacks]
-        for name in ("aggregate_kl_bounds_", "_aggregate", "_mixture"):
+        outdated = "aggregate_kl_bounds_", "explained_variance_ratio_", "_aggregate", "_mixture"
+        for name in outdated:
             self.__dict__.pop(name, None)
         try:
             seen = self.n_samples_seen_
@@ -374,6 +379,7 @@ class EstimatorSteps(BaseEstimator):
         """Set ``aggregate_kl_bounds_``, the upper from at most ``n_rows`` rows; return codes.
 
         The posteriors of these rows are kept: ``sample`` draws codes from a mixture like theirs.
+        The rows also set the order of the components. Codes here are those of the net.
         """
 
         def encode(X: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -389,6 +395,13 @@ class EstimatorSteps(BaseEstimator):
             len(chosen),
         )
         self._aggregate = np.stack([mean[chosen], log_var[chosen]])
+        some = rows_to_order(chosen, X.shape[1], self.n_components_)
+
+        def order() -> tuple[Components, np.ndarray]:
+            rows = self._training_rows(X, missing, some)
+            return order_components(self.net_.module_, rows, mean[some])
+
+        self._components, self.explained_variance_ratio_ = processes.from_first(order)
         return mean
 
     # rows -----------------------------------------------------------------------------------
@@ -416,13 +429,17 @@ class EstimatorSteps(BaseEstimator):
         library = library_of(X)
         if reset:
             self._table = None
+            self.__dict__.pop("_library", None)
             named = isinstance(self.likelihood, dict)
             if named and library is None:
                 raise ValueError(
                     "The 'likelihood' parameter of WiSEALETransformer must be no dict unless X is "
                     f"a dataframe of pandas or polars. Got a dict, and X of {type(X).__name__}."
                 )
-            if library is None or not (named or self.likelihood == "auto"):
+            if library is None:
+                return X
+            self._library = library.name
+            if not named and self.likelihood != "auto":
                 return X
             refuse_empty_frames(X)
             if not named and has_only_numbers(X, library):
@@ -471,13 +488,20 @@ class EstimatorSteps(BaseEstimator):
         )
 
     def _encode(self, rows: Rows, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Means and log-variances of rows; ``first`` is the number of the first one in X."""
+        """Means and log-variances from the net; ``first`` is the number of the first row in X."""
         found = posterior(self._ready_net().module_, rows)
         if rows.missing and rows.unchecked:
             refine(self.net_.module_, found, rows)
         mean, log_var = (part.numpy(force=True) for part in found)
         self._refuse_overflow("codes", mean + log_var, rows.X, first)
         return mean, log_var
+
+    def _codes(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of rows, components in order."""
+        mean, log_var = self._encode(rows)
+        if self._components is None:
+            return mean, log_var
+        return self._components.from_net(mean), log_var[:, self._components.order]
 
     def _refuse_overflow(self, what: str, results: np.ndarray, X: Any, first: int = 0) -> None:
         """Raise a ValueError if a row of X has a result that is not finite.

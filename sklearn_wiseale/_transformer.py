@@ -18,7 +18,9 @@ from ._data.validation import (
     check_count,
     check_seed,
 )
+from ._explanation import ExplanationMixin
 from ._generation import GenerationMixin
+from ._model.components import unordered
 from ._model.inference import default_draws, log_likelihoods
 from ._persistence.onnx import export
 from ._persistence.save import write
@@ -40,6 +42,7 @@ _BOUND_ROWS_OF_CHUNK = 256  # in partial_fit, which must stay cheap
 
 
 class WiSEALETransformer(
+    ExplanationMixin,
     GenerationMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -185,6 +188,13 @@ class WiSEALETransformer(
     noise_scale_ : float or ndarray of shape (n_features,)
         Standard deviation of the Gaussian noise in the units of X; only with this likelihood.
         NaN for columns with another one.
+
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Share of the variance, of columns as the estimator scales them, that the first k components
+        reconstruct, less that of the first k - 1; the other components are at their means. A share
+        may be negative. The rows are up to 1,000 of those of X, and fewer for more than 8
+        components or for wide X. Components are sorted by the variance that is lost without each.
+        As in PCA, the column with the largest slope rises with a component.
 
     aggregate_kl_bounds_ : AggregateKLBounds (lower, upper, n_upper)
         Bounds, in nats, on the divergence of the aggregate posterior from the prior: "moment" over
@@ -471,7 +481,7 @@ class WiSEALETransformer(
         ValueError
             If X is invalid, or has a row so far from the training rows that its code is not finite.
         """
-        return self._encode(self._rows_in_use(X))[0]
+        return self._codes(self._rows_in_use(X))[0]
 
     @enough_memory(TO_USE)
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -489,7 +499,7 @@ class WiSEALETransformer(
         -------
         mean, std : ndarray of shape (n_samples, n_components)
         """
-        mean, log_var = self._encode(self._rows_in_use(X))
+        mean, log_var = self._codes(self._rows_in_use(X))
         return mean, np.exp(0.5 * log_var)
 
     @enough_memory(TO_SCORE)
@@ -656,5 +666,6 @@ class WiSEALETransformer(
         ['encoder.onnx']
         """
         check_is_fitted(self)
-        model = self.net_.module_, self._scaling, self._image_shape, self.n_components_
+        components = self._components or unordered(self.n_components_)
+        model = self.net_.module_, self._scaling, self._image_shape, components
         export(path, part, *model)

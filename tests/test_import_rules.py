@@ -21,7 +21,7 @@ LAYERS = [
     {"_training"},
     {"_persistence"},
     {"_steps"},
-    {"_generation"},
+    {"_generation", "_explanation"},
     {"_transformer"},
     {"_load"},
     {"__init__"},

@@ -22,7 +22,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn_wiseale import WiSEALETransformer, plotting
 from sklearn_wiseale.networks import MLP, Conv
 from sklearn_wiseale.plotting import (
+    ContributionsDisplay,
     EmbeddingDisplay,
+    ExplainedVarianceDisplay,
+    LoadingsDisplay,
     ReconstructionDisplay,
     TrainingDisplay,
     TraversalDisplay,
@@ -33,6 +36,8 @@ import matplotlib.pyplot as plt
 
 embed, reconstruct = EmbeddingDisplay.from_estimator, ReconstructionDisplay.from_estimator
 traverse, train = TraversalDisplay.from_estimator, TrainingDisplay.from_estimator
+load, contribute = LoadingsDisplay.from_estimator, ContributionsDisplay.from_estimator
+explain = ExplainedVarianceDisplay.from_estimator
 
 N, FEATURES = 60, ["length", "width", "height", "mass", "age", "price"]
 #: Standard deviations of the columns, of which "length" is constant up to the fourth digit.
@@ -116,6 +121,10 @@ MAKERS = {
     "traversal": lambda m, X, **kw: traverse(m[2], **kw),
     "traversal of images": lambda m, X, **kw: traverse(m[2], image_shape=(2, 3), n_steps=3, **kw),
     "training": lambda m, X, **kw: train(m[2], **kw),
+    "variance": lambda m, X, **kw: explain(m[3], **kw),
+    "loadings": lambda m, X, **kw: load(m[3], **kw),
+    "contributions": lambda m, X, **kw: contribute(m[2], X[:20], reference=X, **kw),
+    "contributions of one": lambda m, X, **kw: contribute(m[2], X[:1], **kw),
 }
 each_display = pytest.mark.parametrize("display", MAKERS)
 each_class = pytest.mark.parametrize("cls", [getattr(plotting, name) for name in plotting.__all__])
@@ -123,7 +132,8 @@ each_class = pytest.mark.parametrize("cls", [getattr(plotting, name) for name in
 
 def called(cls, estimator, X):
     """A call with nothing but an estimator and, where it takes them, rows."""
-    rows = [X] if cls in (EmbeddingDisplay, ReconstructionDisplay) else []
+    with_rows = EmbeddingDisplay, ReconstructionDisplay, ContributionsDisplay
+    rows = [X] if cls in with_rows else []
     return cls.from_estimator(estimator, *rows)
 
 
@@ -229,6 +239,9 @@ def test_display_needs_a_fitted_estimator_and_matplotlib(tables, X, cls, monkeyp
         (ReconstructionDisplay, StandardScaler, "StandardScaler"),
         (ReconstructionDisplay, TSNE(), "transform and inverse_transform.* Got TSNE"),
         (TraversalDisplay, PCA(2), "inverse_transform and posterior.* Got PCA.* no posterior"),
+        (LoadingsDisplay, PCA(2), "have loadings for .* Got PCA, which has no loadings"),
+        (ContributionsDisplay, PCA(2), "have contributions for .* Got PCA"),
+        (ExplainedVarianceDisplay, StandardScaler().fit(np.eye(2)), "explained_variance_ratio_"),
         (TrainingDisplay, PCA(2), "have history_ for .* Got PCA, which has no history_"),
     ],
 )
@@ -258,6 +271,12 @@ RULES = {
     (reconstruct, "image_shape"): (IMAGES, [(2, 2), (6,), 6, (2.0, 3.0), (-2, -3)]),
     (reconstruct, "n_rows"): ("n_rows must be an int >= 1", [0, True]),
     (reconstruct, "max_features"): ("max_features must be an int >= 1", ["all"]),
+    (contribute, "max_features"): ("max_features must be an int >= 1", [0, None]),
+    (load, "max_features"): ("max_features must be an int >= 1", [0, 2.0]),
+    (load, "components"): (
+        "components must be one or more distinct ints from 0 to 2",
+        [(0, 3), [], "0"],
+    ),
     (traverse, "n_steps"): ("n_steps must be an int >= 2", [1, 3.0]),
     (traverse, "span"): ("span must be a number > 0", [0, np.inf, "wide", True]),
     (traverse, "units"): ("units must be 'auto', 'data' or 'sd'", ["nats"]),

@@ -97,6 +97,11 @@ def library_of(X: Any) -> FrameLibrary | None:
     return None
 
 
+def index_of(X: Any) -> Any:
+    """The index of a dataframe or a series of pandas, else None."""
+    return X.index if hasattr(X, "iloc") else None
+
+
 def library_named(name: str) -> FrameLibrary:
     """The library with a name, or a ValueError."""
     for library in (PandasLibrary(), PolarsLibrary()):

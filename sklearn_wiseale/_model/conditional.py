@@ -6,6 +6,8 @@ Frellsen 2019, *MIWAE*, arXiv:1812.02633, equations 12 and 13).
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -22,6 +24,7 @@ from .module import VariationalModule
 
 __all__ = [
     "codes_given",
+    "column_log_likelihoods",
     "conditional_draws",
     "conditional_means",
     "fit_mixture",
@@ -100,6 +103,34 @@ def _codes(
             z, log_weight = weighted_codes(module.decoder, module.likelihood, *given)
             yield start + some, z.to(x.dtype), torch.softmax(log_weight, dim=1)
         start += len(x)
+
+
+@torch.no_grad()
+def column_log_likelihoods(
+    module: VariationalModule, rows: Rows, n_components: int, n_draws: int, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean log p(x_j|z) of each entry over p(z|x), (n, n_features), and the score's rest, (n,).
+
+    With the scales of the columns, (n_features,), densities are in the units of X. Missing entries
+    have 0.
+    """
+    if rows.device.type == "cpu" and module.fill.device.type != "cpu":
+        module = copy.deepcopy(module).cpu()
+    noise = proposal_noise(n_draws, n_components).to(rows.device)
+    log_scales = torch.from_numpy(np.log(scale)).to(rows.device)
+    parts, codes = [], []
+    for x in rows.chunks(draws=search_arrays(n_components, n_draws)):
+        x, observed = module.observe(x)
+        start = module.encode(x, observed).mean.to(x.dtype)
+        z, log_weight = weighted_codes(module.decoder, module.likelihood, x, start, noise, observed)
+        share, entries = torch.softmax(log_weight, dim=1), torch.zeros_like(x, dtype=torch.float64)
+        for s in range(n_draws):
+            log_prob = module.likelihood.log_prob_entries(x, decode(module, z[:, s].to(x.dtype)))
+            entries += share[:, s, None] * log_prob.double()
+        score = torch.logsumexp(log_weight, dim=1) - math.log(n_draws)
+        codes.append(score - module.likelihood.masked(entries, observed).sum(dim=1))
+        parts.append(module.likelihood.masked(entries - log_scales, observed))
+    return torch.cat(parts).numpy(force=True), torch.cat(codes).numpy(force=True)
 
 
 def fit_mixture(posteriors: np.ndarray) -> GaussianMixture:

@@ -27,6 +27,7 @@ from ..networks import SkipMLP
 
 __all__ = [
     "ShortRows",
+    "jacobian_columns",
     "log_evidence",
     "posterior_mode",
     "proposal_noise",
@@ -181,9 +182,7 @@ class _Target:
         """Log-density, its gradient and the Gauss-Newton precision: (n,), (n, K), (n, K, K).
 
         The precision is I + J^T F J in float64, J the decoder's Jacobian, F the likelihood's
-        Fisher information. For v, the gradient by the decoder's outputs, J^T v is that by z; and
-        the k-th column of J is the derivative of ``(J^T v)_k`` by v: K + 1 backward passes
-        through one graph.
+        Fisher information. For v, the gradient by the decoder's outputs, J^T v is that by z.
         """
         with torch.enable_grad():
             z = z.detach().requires_grad_()
@@ -191,11 +190,7 @@ class _Target:
             leaf = output.detach().to(self.x.dtype).requires_grad_()
             log_prob = self.likelihood.log_prob(self.x, leaf, self.observed)
             v = torch.autograd.grad(log_prob.sum(), leaf)[0].to(output.dtype).requires_grad_()
-            (product,) = torch.autograd.grad(output, z, v, create_graph=True)  # J^T v, (n, K)
-            columns = [
-                torch.autograd.grad(product[:, k].sum(), v, retain_graph=True)[0]
-                for k in range(z.shape[1])
-            ]
+            product, columns = jacobian_columns(output, z, v)
         z, product, log_prob = z.detach(), product.detach(), log_prob.detach()
         information = self.likelihood.information(output.detach(), self.observed)
         return (
@@ -216,6 +211,19 @@ class _Target:
     def log_density(self, z: Tensor) -> Tensor:
         """Up to a constant: (n,)."""
         return self.log_likelihood(z[:, None])[:, 0] - 0.5 * z.square().sum(dim=1)
+
+
+def jacobian_columns(output: Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """J^T v, (n, K), and the columns of each row's Jacobian J of the output by z, (n, m) each.
+
+    The k-th column is the derivative of ``(J^T v)_k`` by v: K + 1 backward passes through one
+    graph. v, (n, m), must require a gradient.
+    """
+    (product,) = torch.autograd.grad(output, z, v, create_graph=True)
+    columns = [
+        torch.autograd.grad(product[:, k].sum(), v, retain_graph=True)[0] for k in range(z.shape[1])
+    ]
+    return product, columns
 
 
 class ShortRows:

@@ -193,6 +193,10 @@ class Table:
             ]
         )
 
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """Sums of the array's columns, (n, width), by column of the dataframe: (n, n_columns)."""
+        return np.stack([values[:, place].sum(axis=1) for place in self.places], axis=1)
+
     # to arrays and back ---------------------------------------------------------------------
 
     def encode(self, X: Any, library: FrameLibrary) -> np.ndarray:

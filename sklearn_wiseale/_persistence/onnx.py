@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._data.scaling import Scaling, TensorScaling
+from .._model.components import Components
 from .._model.module import VariationalModule
 from .file import check_target, write_bytes
 
@@ -30,10 +31,14 @@ class _Encoder(nn.Module):
     high: Tensor
     scale: Tensor
     rest: Tensor
+    order: Tensor
+    sign: Tensor
 
-    def __init__(self, module: VariationalModule, scaling: Scaling) -> None:
+    def __init__(self, module: VariationalModule, scaling: Scaling, components: Components) -> None:
         super().__init__()
         self.module = module
+        self.register_buffer("order", torch.from_numpy(components.order))
+        self.register_buffer("sign", torch.from_numpy(components.sign).float())
         of_tensors = TensorScaling(scaling, np.dtype(np.float32), torch.float32)
         for name in ("high", "scale", "rest"):
             self.register_buffer(name, getattr(of_tensors, name).float())
@@ -42,7 +47,7 @@ class _Encoder(nn.Module):
         rows = X.flatten(1)
         mean, log_var = self.module.encode((rows - self.high) / self.scale + self.rest)
         missing = rows.isnan().any(dim=1, keepdim=True)
-        std = torch.exp(0.5 * log_var)
+        mean, std = mean[:, self.order] * self.sign, torch.exp(0.5 * log_var)[:, self.order]
         return mean.masked_fill(missing, torch.nan), std.masked_fill(missing, torch.nan)
 
 
@@ -51,18 +56,27 @@ class _Decoder(nn.Module):
 
     scale: Tensor
     shift: Tensor
+    place: Tensor
+    sign: Tensor
 
     def __init__(
-        self, module: VariationalModule, scaling: Scaling, image_shape: tuple[int, ...] | None
+        self,
+        module: VariationalModule,
+        scaling: Scaling,
+        components: Components,
+        image_shape: tuple[int, ...] | None,
     ) -> None:
         super().__init__()
+        self.register_buffer("place", torch.from_numpy(np.argsort(components.order)))
+        self.register_buffer("sign", torch.from_numpy(components.sign).float())
         self.decoder, self.likelihood = module.decoder, module.likelihood
         self.image_shape = image_shape
         self.register_buffer("scale", torch.from_numpy(scaling.scale).float())
         self.register_buffer("shift", torch.from_numpy(scaling.shift).float())
 
     def forward(self, codes: Tensor) -> Tensor:
-        rows = self.likelihood.mean(self.decoder(codes)) * self.scale + self.shift
+        rows = self.likelihood.mean(self.decoder((codes * self.sign)[:, self.place]))
+        rows = rows * self.scale + self.shift
         return rows if self.image_shape is None else rows.unflatten(1, self.image_shape)
 
 
@@ -72,7 +86,7 @@ def export(
     module: VariationalModule,
     scaling: Scaling,
     image_shape: tuple[int, ...] | None,
-    n_components: int,
+    components: Components,
 ) -> None:
     """Write the encoder or the decoder; see ``WiSEALETransformer.export_onnx``."""
     if part not in ("encoder", "decoder"):
@@ -86,10 +100,10 @@ def export(
     module = copy.deepcopy(module).cpu().float().eval()
     if part == "encoder":
         shape = image_shape or (len(scaling.shift),)
-        content = _converted(_Encoder(module, scaling), shape, "X", ["codes", "std"])
+        content = _converted(_Encoder(module, scaling, components), shape, "X", ["codes", "std"])
     else:
-        whole = _Decoder(module, scaling, image_shape)
-        content = _converted(whole, (n_components,), "codes", ["X"])
+        whole = _Decoder(module, scaling, components, image_shape)
+        content = _converted(whole, components.order.shape, "codes", ["X"])
     write_bytes(target, content)
 
 

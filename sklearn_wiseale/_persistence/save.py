@@ -20,6 +20,7 @@ import torch
 
 from .._data.scaling import Scaling
 from .._data.validation import Part
+from .._model.components import Components
 from .._model.module import private_torch_rng
 from .._model.start import blank_module, weight_dtype
 from .._model.tables import Table
@@ -50,6 +51,10 @@ def _is_dict_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: type(value) is dict and set(map(type, value.values())) <= {kind}
 
 
+def _is_array_of(dtype: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, np.ndarray) and value.dtype == dtype
+
+
 #: Fitted attributes that files hold besides the net and the scaling, and what each may be.
 _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("n_features_in_", "n_components_", "n_samples_seen_"), _is_count),
@@ -61,14 +66,17 @@ _ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     "best_epoch_": _is_count,
     "start_losses_": _is_dict_of(float),
     "stop_reason_": lambda value: type(value) is str,
-    "noise_scale_": lambda value: (
-        type(value) is float or (isinstance(value, np.ndarray) and value.dtype == np.float64)
-    ),
+    "noise_scale_": lambda value: type(value) is float or _is_array_of(np.float64)(value),
     "feature_names_in_": lambda value: type(value) is list and set(map(type, value)) <= {str},
     "aggregate_kl_bounds_": lambda value: (
         type(value) is tuple and list(map(type, value)) == [float, float, int]
     ),
+    "explained_variance_ratio_": _is_array_of(np.float64),
+    "_components": lambda value: (
+        type(value) is tuple and len(value) == 2 and all(map(_is_array_of(np.int64), value))
+    ),
     "_sklearn_output_config": _is_dict_of(str),
+    "_library": lambda value: value in ("pandas", "polars"),
     "_table": lambda value: type(value) is dict,
 }
 #: Attributes that every file has.
@@ -239,6 +247,8 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
         attributes["aggregate_kl_bounds_"] = AggregateKLBounds(*bounds)
     if np.shape(attributes.get("noise_scale_", 0.0)) not in ((), (n_features,)):
         raise ValueError(f"its attribute 'noise_scale_' must have {n_features} numbers")
+    if "_components" in attributes:
+        attributes["_components"] = Components(*attributes["_components"])
     described = attributes.setdefault("_table", None)
     if described is not None:
         attributes["_table"] = table = Table.from_description(described)
@@ -295,5 +305,7 @@ def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
     net.load_state_dict(state)
     net.compile = compiles  # used by later fits; like an unpickled net, this one is not compiled
     net._set_training(False)
+    if estimator._components is not None:
+        estimator._components.check(k, estimator.__dict__.get("explained_variance_ratio_"))
     estimator.net_, estimator.history_, estimator._scaling = net, net.epochs_since(0), scaling
     estimator._built |= parts

@@ -100,12 +100,16 @@ class Schedule(Callback):
         net.history.record("learning_rate", net.optimizer_.param_groups[0]["lr"])
 
 
+#: Losses of an epoch, in the order of :class:`BestLosses`.
+LOSSES = ("train_loss", "valid_loss")
+
+
 class BestLosses(Callback):
     """Records whether an epoch has the lowest loss so far, as skorch's ``Checkpoint`` needs it."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         row = net.history[-1]
-        for name in ("train_loss", "valid_loss"):
+        for name in LOSSES:
             if name in row:
                 best = f"{name}_best"
                 earlier = (old[name] for old in reversed(net.history) if old.get(best))

@@ -21,7 +21,7 @@ from .._model.module import VariationalModule, private_torch_rng
 from ..networks._packing import pack, unpack
 from ..objectives._base import Batch, Posterior
 from .batches import ShuffledBatches
-from .callbacks import BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
+from .callbacks import LOSSES, BestLosses, BestState, Schedule, StopTraining, is_kept, with_defaults
 from .distributed import ONE_PROCESS, Processes, current_processes
 from .state import State, check_like, copied, load_optimizer
 
@@ -228,6 +228,10 @@ class VariationalNet(NeuralNet):
         """Replace the history by rows of ``epochs_since``."""
         if type(rows) is not list or not all(type(row) is dict for row in rows):
             raise ValueError(f"its history must be a list of rows. Got {rows!r:.80}")
+        for row in rows:
+            for name in LOSSES:
+                if f"{name}_best" in row and type(row.get(name)) is not float:
+                    raise ValueError(f"its history must have numbers for {name!r}. Got {row!r:.80}")
         del self.history[:]
         for row in rows:
             self.history.new_epoch()
