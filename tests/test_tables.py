@@ -466,6 +466,33 @@ def test_given_entries_of_numbers_are_kept(make, given):
     np.testing.assert_array_equal(drawn[:, [1, 4]], [[5.5, -2]] * 6)
 
 
+@either
+@pytest.mark.parametrize(
+    ("step", "dtype"),
+    [(0.01, "float64"), (0.5, "Float32"), (0.05, "float32"), (0.25, "Float64"), (500, "int64")],
+)
+def test_drawn_numbers_lie_on_the_grid_of_the_rows(library, step, dtype):
+    x = np.random.RandomState(0).randint(-99, 99, N) * step
+    X = pd.DataFrame({"x": x, "free": rows(N)[:, 0], "home": list("ab") * (N // 2)})
+    X = X.astype({"x": dtype})
+    X.loc[:3, "x"] = X.loc[8, "x"]
+    hole = X.astype({"x": "Int64" if step == 500 else dtype})
+    hole.loc[:3, "x"] = None
+    if library == "polars":
+        X, hole = pl.from_pandas(X), pl.from_pandas(hole)
+    model = reducer(2).fit(X)
+    for drawn in (model.sample(50, random_state=0), *model.impute(hole, 2, random_state=0)):
+        values = np.array(drawn["x"], dtype=float)
+        near = (np.rint(values / step) * step).round(3).astype(str(dtype).lower())
+        np.testing.assert_allclose(values, near.astype(float), rtol=1e-12)
+        assert not np.allclose(np.rint(np.array(drawn["free"]) * 1000), drawn["free"] * 1000)
+    off = 0.123 if step != 500 else 7
+    assert (
+        list(model.sample(2, given={"x": off}, random_state=0)["x"])
+        == [np.dtype(dtype.lower()).type(off)] * 2
+    )
+
+
 # columns and refusals -----------------------------------------------------------------------
 
 

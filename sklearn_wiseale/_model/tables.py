@@ -26,6 +26,8 @@ _MAX_CATEGORIES = 255
 _ROWS_PER_CATEGORY = 5
 _FEW_CATEGORIES = 20  # are allowed in any table
 #: Types of categories that files can hold.
+#: Decimal digits of numbers that lie on a grid.
+_MAX_DECIMALS = 3
 _STORED = str | bool | int | float | np.bool_ | np.number
 
 
@@ -40,6 +42,7 @@ class Column(NamedTuple):
     origin: float  # is subtracted from numbers
     low: float  # least and largest number of the rows in fit
     high: float
+    grid: float = 0.0  # of which all numbers of the rows in fit are multiples, or 0
 
     @property
     def width(self) -> int:
@@ -236,6 +239,15 @@ class Table:
                 stacklevel=_level_of_caller(),
             )
 
+    def snap(self, encoded: np.ndarray) -> np.ndarray:
+        """Rows of an array with numbers like those of the rows in ``fit``: of as few decimals."""
+        encoded = encoded.copy()
+        for column, place in zip(self.columns, self.places, strict=True):
+            if column.grid:
+                multiples = np.rint(encoded[:, place] / column.grid) * column.grid
+                encoded[:, place] = multiples.round(_MAX_DECIMALS)
+        return encoded
+
     def clip(self, encoded: np.ndarray) -> np.ndarray:
         """Rows of an array with numbers no further out than those of the rows in ``fit``."""
         low, high = np.full((2, self.width), [[-np.inf], [np.inf]])
@@ -390,7 +402,7 @@ def _is_sound(column: Column) -> bool:
         known = is_category and all(isinstance(value, _STORED) for value in categories)
         known = known and 0 < len(set(categories)) == len(categories) <= _MAX_CATEGORIES
     numbers = bool(np.isfinite(column[4:]).all()) and column.origin in (0.0, column.low)
-    ordered = column.step >= 0 and column.low <= column.high
+    ordered = min(column.step, column.grid) >= 0 and column.low <= column.high
     return isinstance(column.name, str | int) and known and numbers and ordered
 
 
@@ -429,7 +441,21 @@ def _column(
         origin, step = float(low), library.date_step(field.dtype, known)
     elif isinstance(likelihood, Gaussian) and (known == np.rint(known)).all():
         step = 1.0
-    return Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
+    column = Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
+    if field.kind == "date" or not isinstance(likelihood, Gaussian) or not len(known):
+        return column
+    return column._replace(grid=_grid(known, library, field.dtype))
+
+
+def _grid(known: np.ndarray, library: FrameLibrary, dtype: Any) -> float:
+    """The largest number with few decimals of which all numbers are multiples, or 0."""
+    if np.abs(known).max() >= 2.0**53 / 10**_MAX_DECIMALS:
+        return 0.0
+    rounded = library.from_numbers(known.round(_MAX_DECIMALS), dtype)
+    if not np.allclose(library.numbers(rounded), known, rtol=1e-12, atol=1e-12):
+        return 0.0
+    multiples = np.rint(known * 10**_MAX_DECIMALS).astype(np.int64)
+    return float(np.gcd.reduce(multiples)) / 10**_MAX_DECIMALS
 
 
 def _categories(name: Any, column: Any, library: FrameLibrary, field: Field) -> list[Any]:
