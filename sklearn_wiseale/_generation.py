@@ -106,8 +106,9 @@ class GenerationMixin(EstimatorSteps):
         -------
         X : ndarray of shape (n_samples, n_features) or DataFrame
             In the units of X. If ``fit`` was given a dataframe with columns that are not numbers,
-            it is a dataframe with the same columns and dtypes, and numbers stay between the least
-            and the largest of the training rows.
+            it is a dataframe with the same columns and dtypes. Numbers stay between the least and
+            the largest of the training rows, and are rounded to their grid, such as cents or steps
+            of 0.5.
 
         Raises
         ------
@@ -132,7 +133,7 @@ class GenerationMixin(EstimatorSteps):
         generator = torch.Generator(device).manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         X = self._decode(Z, lambda likelihood, output: likelihood.sample(output, generator))
         if self._table is not None:
-            X = self._table.clip(X)
+            X = self._table.snap(self._table.clip(X))
         if row is not None:
             X = np.where(np.isnan(row), X, row.astype(X.dtype))
         return self._like_fit(X)
@@ -192,7 +193,7 @@ class GenerationMixin(EstimatorSteps):
         generator = torch.Generator(rows.device).manual_seed(seed)
         drawn = list(conditional_draws(module, rows, self.n_components_, n_draws, generator))
         return [
-            self._filled(X, rows, [(numbers, draws[i]) for numbers, draws in drawn])
+            self._filled(X, rows, [(numbers, draws[i]) for numbers, draws in drawn], drawn=True)
             for i in range(n_draws)
         ]
 
@@ -224,7 +225,14 @@ class GenerationMixin(EstimatorSteps):
         self._built["likelihood"].check_support(row[None])
         return row
 
-    def _filled(self, X: Any, rows: Rows, pieces: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
+    def _filled(
+        self,
+        X: Any,
+        rows: Rows,
+        pieces: list[tuple[torch.Tensor, torch.Tensor]],
+        *,
+        drawn: bool = False,
+    ) -> Any:
         """X with its missing entries from pieces of rows in scaled units, with their numbers."""
         library = library_of(X)
         if not pieces and library is not None and self._table is None:
@@ -239,7 +247,8 @@ class GenerationMixin(EstimatorSteps):
             return _filled_array(X, rows.X, numbers, values)
         if self._table is not None:
             encoded = rows.X.copy()
-            encoded[numbers] = self._table.clip(values)
+            values = self._table.clip(values)
+            encoded[numbers] = self._table.snap(values) if drawn else values
             return library.fill(X, self._table.decode(encoded))
         filled = np.zeros(rows.X.shape)
         filled[numbers] = values

@@ -633,7 +633,9 @@ class WiSEALETransformer(
         ========= ================================== =============================================
 
         After a ``fit`` on images, X holds images of shape (n_samples, C, H, W). A row with NaN
-        has the code NaN: the search for the mode in :meth:`transform` is not exported.
+        has the code NaN: the search for the mode in :meth:`transform` is not exported. After a
+        ``fit`` on a dataframe with columns that are not numbers, X holds the encoded columns
+        (:ref:`table-files`).
 
         Parameters
         ----------

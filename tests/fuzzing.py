@@ -18,6 +18,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import torch
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
@@ -53,6 +56,8 @@ FILES = {
         "net_params": {"optimizer__betas": (0.8, 0.9), "compile": False, "callbacks": None},
         "checkpoint": Path("unused"),
     },
+    "pandas table": {"likelihood": {"count": "poisson", "size": Gaussian("feature")}},
+    "polars table": {"early_stopping": True},
 }
 RESUMED = {
     "blend": {"early_stopping": True},
@@ -68,7 +73,34 @@ def make(**params):
     return WiSEALETransformer(**{**defaults, "early_stopping": False, **params})
 
 
+def table(library):
+    """Columns of several kinds, with missing entries."""
+    rng = np.random.RandomState(2)
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.randint(9999, size=N), unit="min")
+    X = pd.DataFrame(
+        {
+            "size": rng.standard_normal(N).round(2),
+            "count": rng.poisson(3, N),
+            "day": days.tz_localize("Europe/Rome"),
+            "home": pd.Categorical(rng.choice(["rents", "owns"], N), ["rents", "owns", "?"]),
+        }
+    )
+    X.loc[3, ["size", "day", "home"]] = None
+    if library == "pandas":
+        X["town"] = rng.choice(["Rome", "Oslo"], N)
+        X["member"], X["only"] = rng.random_sample(N) < 0.5, "one"
+        words = pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))
+        return X.astype({"town": words, "size": pd.ArrowDtype(pa.decimal128(9, 2))})
+    return pl.from_pandas(X).with_columns(
+        pl.col("home").cast(pl.Enum(["rents", "owns", "?"])),
+        pl.col("size").cast(pl.Decimal(9, 2)),
+        pl.col("day").dt.time(),
+    )
+
+
 def rows(case):
+    if case.endswith("table"):
+        return table(case.split()[0])
     rng = np.random.RandomState(1)
     if case == "images":
         return rng.random_sample((N, 1, 8, 8)).astype(np.float32)
@@ -464,7 +496,10 @@ class Watch:
         if not self.active or event in HARMLESS:
             return
         if event == "import":
-            harmless = arguments[0].startswith("torch.")  # the module of a kind of device
+            # the module of a kind of device, and data of time zones
+            harmless = arguments[0].startswith(("torch.", "tzdata"))
+        elif event == "open":
+            harmless = "zoneinfo" in str(arguments[0])  # the file of a time zone
         else:
             harmless = event == "compile" and arguments[0] == SIGNATURE
         if not harmless:
@@ -500,7 +535,7 @@ def use_loaded(path, X, watch=None):
     repr(estimator), estimator.get_feature_names_out()
     with warnings.catch_warnings(action="ignore"):
         estimator.inverse_transform(Z), estimator.sample(2, random_state=0)
-        estimator.score_samples(X)
+        estimator.score_samples(X), estimator.impute(X), estimator.impute(X, 1, random_state=0)
         estimator.save(path.with_name("again"))
         load(path.with_name("again"))
     return "worked"

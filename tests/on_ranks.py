@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from skorch.callbacks import Callback
 from torch import distributed, nn
@@ -32,6 +33,13 @@ BOUNDS = ("blend", "jensen", "renyi", "moment", "monte_carlo", "sliced")
 rng = np.random.RandomState(0)
 X = rng.randn(300, 3) @ rng.randn(3, 8) + 0.3 * rng.randn(300, 8)
 HOLES = np.where(rng.rand(*X.shape) < 0.1, np.nan, X)
+TABLE = pd.DataFrame(HOLES[:, :3], columns=[*"abc"]).assign(
+    sign=np.where(X[:, 3] > 0, "plus", "minus"),
+    size=pd.cut(X[:, 4], 3, labels=["small", "medium", "large"]),
+    day=pd.Timestamp("2020-01-01") + pd.to_timedelta((9 * X[:, 5]).round(), unit="D"),
+    count=np.abs(X[:, 6]).round().astype(int),
+)
+TABLE.loc[200:220, "sign"] = None
 
 
 class Length(nn.Module):
@@ -179,10 +187,11 @@ def twice(rows, **params):
     batch_size = params.pop("batch_size", 32)
     whole = batch_size if batch_size == "auto" else batch_size * current_processes().size
     ours = make(batch_size=batch_size, **params)
-    codes = ours.fit(rows).transform(X)
+    some = rows if isinstance(rows, pd.DataFrame) else X
+    codes = ours.fit(rows).transform(some)
     with alone():
         other = make(batch_size=whole, **params).fit(rows)
-        expected = other.transform(X)
+        expected = other.transform(some)
     ours_numbers, others = state(ours), state(other)
     floats = [k for k, v in others.items() if np.asarray(v).dtype.kind == "f"]
     assert ours_numbers.keys() == others.keys()
@@ -208,6 +217,7 @@ def fits():
         "one process has the missing values": twice(
             np.concatenate([X[:150], HOLES[150:]]), early_stopping=False
         ),
+        "a table": twice(TABLE, likelihood="auto"),
     }
 
 

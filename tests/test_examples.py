@@ -50,6 +50,23 @@ def test_quick_run_on_a_device_ends_well_and_goes_on(tmp_path):
 
 
 @pytest.mark.long
+def test_quick_run_on_tables_ends_well_and_goes_on(tmp_path):
+    command = ["tables.py", "--quick", "--results", tmp_path]
+    command += ["--part", "synthetic", "holes", "conditional", "--methods", "ours", "simple"]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    texts = {file.stem.removeprefix("tables_"): file.read_text() for file in tmp_path.iterdir()}
+    assert set(texts) == {"synthetic", "holes", "conditional"}
+    rows = list(csv.DictReader(texts["holes"].splitlines()))
+    assert {row["method"] for row in rows} == {"ours", "simple"}
+    assert all(0 <= float(row["coverage"]) <= 1 for row in rows if row["method"] == "ours")
+    again = run(*command)
+    assert again.returncode == 0, again.stderr[-2000:]
+    for part, text in texts.items():
+        assert (tmp_path / f"tables_{part}.csv").read_text() == text
+
+
+@pytest.mark.long
 def test_quick_run_of_the_speed_of_fits_ends_well_and_goes_on(tmp_path):
     command = ["speed.py", "--quick", "--results", tmp_path]
     done = run(*command)

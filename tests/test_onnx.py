@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
@@ -145,6 +146,29 @@ def test_decoder_gives_the_rows(case, model, tmp_path):
         assert list(found) == ["X"]
         assert found["X"].dtype == np.float32
         np.testing.assert_allclose(found["X"], expected[:n], rtol=1e-5, atol=1e-6 * spread)
+
+
+def test_files_of_a_table_have_its_encoded_columns(tmp_path):
+    """Numbers and dates come first, then a column for each category."""
+    rng = np.random.RandomState(0)
+    town, ok = rng.choice(["Oslo", "Rome"], 60), rng.random_sample(60) < 0.5
+    days, x = rng.permutation(60), rng.standard_normal(60)
+    first = pd.Timestamp("2020-01-01")
+    dates = pd.Series(first + pd.to_timedelta(days, unit="D")).astype("datetime64[s]")
+    table = pd.DataFrame({"town": town, "x": x, "ok": ok, "day": dates})
+    estimator = WiSEALETransformer(2, max_epochs=2, random_state=0).fit(table)
+    numbers = np.stack([x, 86400.0 * days], axis=1)
+    hot = [np.eye(2)[np.unique(column, return_inverse=True)[1]] for column in (town, ok)]
+    encoded = np.hstack([numbers, *hot])
+    for part in ("encoder", "decoder"):
+        estimator.export_onnx(tmp_path / part, part=part)
+    codes = run(tmp_path / "encoder", X=encoded.astype(np.float32))["codes"]
+    np.testing.assert_allclose(codes, estimator.transform(table), atol=1e-5)
+    found = run(tmp_path / "decoder", codes=codes)["X"]
+    expected = estimator.inverse_transform(codes, probabilities=True)
+    expected["day"] -= first.timestamp()
+    names = ["x", "day", "town_Oslo", "town_Rome", "ok_False", "ok_True"]
+    np.testing.assert_allclose(found, expected[names], rtol=1e-4, atol=1e-5)
 
 
 def test_without_the_packages(model, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
     "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
     "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
-    "paper_mnist": True, "paper_frontier": True, "speed": True,
+    "paper_mnist": True, "paper_frontier": True, "speed": True, "tables": False,
 }  # fmt: skip
 """Scripts, and whether they take ``--data``."""
 
@@ -322,6 +322,51 @@ def speed():
         yield label if high < np.inf else f"over {low:,}", str(len(tables)), *times, *gains
 
 
+def complete(name):
+    """Rows of a part of ``tables.py`` from the tables on which all its methods were measured."""
+    rows = read(name)
+    methods = dict.fromkeys(row["method"] for row in rows)
+    found = {}
+    for row in rows:
+        found.setdefault((row["table"], row["seed"]), set()).add(row["method"])
+    return methods, [row for row in rows if found[row["table"], row["seed"]] == set(methods)]
+
+
+def tables_synthetic():
+    """Copies of mixed tables beside those of other generators."""
+    methods, rows = complete("tables_synthetic")
+    names = {"real": "the training rows", "independent": "independent columns", "ours": "WiSE-ALE"}
+    yield "Copy", "Utility", "AUC", "Nearest row", "Seconds"
+    for method in methods:
+        values = [mean(rows, name, method=method) for name in ("utility", "auc", "nearest")]
+        seconds = f"{mean(rows, 'seconds', method=method):.0f}" if method != "real" else ""
+        name = method.replace("ours", "WiSE-ALE")
+        yield names.get(method, name), *(f"{value:.2f}" for value in values), seconds
+
+
+def tables_holes():
+    """Missing entries of mixed tables beside other imputers."""
+    methods, rows = complete("tables_holes")
+    names = {
+        "ours": "WiSE-ALE", "simple": "means, most frequent categories", "knn": "5 neighbours",
+        "iterative, one-hot": "iterative, one-hot codes", "forests": "iterative, forests",
+    }  # fmt: skip
+    columns = [[mean(rows, name, method=m) for m in methods] for name in ("rmse", "accuracy")]
+    error, accuracy = (best(c, 3, smallest=i == 0) for i, c in enumerate(columns))
+    yield f"Method, {len({row['table'] for row in rows})} tables", "RMSE", "Accuracy", "CPU seconds"
+    for i, method in enumerate(methods):
+        seconds = mean(rows, "cpu", method=method)
+        yield names.get(method, method), error[i], accuracy[i], f"{seconds:.1f}"
+
+
+def tables_conditional():
+    """Rows drawn given an entry."""
+    rows = read("tables_conditional")
+    yield "Rows drawn", "Energy distance to the rows with the entry"
+    for name, words in {"conditional": "given the entry", "unconditional": "freely"}.items():
+        yield words, f"{mean(rows, name):.3f}"
+
+
 def percent(ratio):
     """A ratio as a change."""
     return f"{100 * (float(ratio) - 1):+.0f} %"
@@ -331,6 +376,10 @@ TABLES = (
     small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
     paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
+    *(
+        table for table in (tables_synthetic, tables_holes, tables_conditional)
+        if (RESULTS / f"{table.__name__}.csv").exists()
+    ),
 )  # fmt: skip
 
 
@@ -439,6 +488,13 @@ def sentences():
         "the time",
         [f"{conv[0]:.4f}", f"{mlp[0]:.4f}", f"{conv[1] / mlp[1]:.0f}"],
     )
+    if (RESULTS / "tables_holes.csv").exists():
+        coverage = [float(r["coverage"]) for r in read("tables_holes") if r["coverage"]]
+        yield (
+            benchmarks,
+            "hold {} % of the missing numbers, and {} to {} % by table",
+            [f"{100 * f(coverage):.0f}" for f in (np.mean, min, max)],
+        )
     yield (
         benchmarks,
         "takes {} times as long as with the batch alone at K = 2, {} times at K = 8 and {} times "

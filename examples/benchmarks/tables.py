@@ -544,13 +544,18 @@ def errors(guess, test, hidden, train):
 
 
 def coverage(draws, test, hidden, train):
-    """Share of missing numbers in the central 90 % of their draws."""
+    """Share of missing numbers in the central 90 % of their draws.
+
+    The quantiles are those between which a further draw would fall in 90 % of cases: between
+    numpy's default ones of 50 draws it falls in 86.5 %.
+    """
     inside = []
     for number, key in enumerate(train):
         if not is_category(train[key]):
             mask = hidden[:, number]
             truth = test[key].to_numpy(float)[mask]
-            low, high = np.quantile([draw[key].to_numpy()[mask] for draw in draws], [0.05, 0.95], 0)
+            drawn = [draw[key].to_numpy()[mask] for draw in draws]
+            low, high = np.quantile(drawn, [0.05, 0.95], axis=0, method="weibull")
             inside.append((low <= truth) & (truth <= high))
     return float(np.concatenate(inside).mean())
 

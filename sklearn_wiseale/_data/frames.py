@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ class FrameLibrary:
     """What this package does with dataframes of one library."""
 
     name: str
+    advice: str  # about columns that no model takes
     _float64: str
 
     def field(self, column: Any) -> Field:
@@ -138,6 +140,10 @@ class PandasLibrary(FrameLibrary):
     """Dataframes of pandas."""
 
     name = "pandas"
+    advice = (
+        "convert it (dates with pandas.to_datetime, periods with dt.to_timestamp(), values of "
+        "other kinds to texts with astype(str)), or leave it out"
+    )
     _float64 = "float64"
 
     def field(self, column: Any) -> Field:
@@ -146,6 +152,10 @@ class PandasLibrary(FrameLibrary):
         dtype, types = column.dtype, pd.api.types
         if isinstance(dtype, pd.CategoricalDtype):
             return Field("category", dtype, dtype.categories.astype(object).tolist())
+        if _dictionary_of(dtype) is not None:
+            return Field("category", dtype)
+        if str(dtype).startswith("string_view"):  # of which pandas knows nothing
+            return Field("other", dtype)
         if types.is_object_dtype(dtype):
             return Field(_kind_of_objects(column), dtype)
         if types.is_bool_dtype(dtype):
@@ -179,6 +189,7 @@ class PandasLibrary(FrameLibrary):
         missing, code = np.isnan(numbers), _date_code(dtype)
         known = np.where(missing, 0, numbers)
         if code:
+            known = np.maximum(known, -(2.0**63) + 2.0**10)  # -2^63 stands for a missing entry
             column = pd.Series(_whole_numbers(known, np.dtype(np.int64)).view(code)).mask(missing)
             zone = _zone_of(dtype)
             if zone is not None:
@@ -188,9 +199,11 @@ class PandasLibrary(FrameLibrary):
         elif pd.api.types.is_bool_dtype(dtype):
             column = pd.Series(known >= 0.5)
         elif pd.api.types.is_integer_dtype(dtype):
-            bits = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+            inner = getattr(dtype, "subtype", dtype)  # of a sparse column
+            bits = np.dtype(getattr(dtype, "numpy_dtype", inner))
             column = pd.Series(_whole_numbers(known, bits))
         else:
+            numbers = _within_digits(numbers, getattr(dtype, "pyarrow_dtype", None))
             return pd.Series(numbers).mask(missing).astype(dtype)
         if missing.any() and not code:
             column = column.astype(object).mask(missing, pd.NA)
@@ -199,7 +212,13 @@ class PandasLibrary(FrameLibrary):
     def from_values(self, values: np.ndarray, dtype: Any) -> Any:
         import pandas as pd
 
-        return pd.Series(values, dtype=object).astype(dtype)
+        arrow = _dictionary_of(dtype)
+        if arrow is None:
+            return pd.Series(values, dtype=object).astype(dtype)
+        import pyarrow
+
+        entries = pyarrow.array(values.tolist(), arrow.value_type).dictionary_encode()
+        return pd.Series(entries.cast(arrow), dtype=dtype)
 
     def frame(self, names: Sequence[Any], columns: Sequence[Any], index: Any = None) -> Any:
         import pandas as pd
@@ -243,17 +262,13 @@ class PandasLibrary(FrameLibrary):
         import pandas as pd
 
         if isinstance(description, str):
+            if not re.fullmatch(_PANDAS_DTYPES, description):
+                raise ValueError(f"pandas has no dtype {description!r} that is used here")
             return pd.api.types.pandas_dtype(description)
-        if description[0] == "arrow":
-            (name,) = description[1]
-            kind, _, numbers = name.rstrip(")").partition("(")
-            if kind in _ARROW_DTYPES:  # which pandas reads as dtypes of its own, or not at all
-                import pyarrow
-
-                sizes = map(int, numbers.split(",") if numbers else ())
-                return pd.ArrowDtype(getattr(pyarrow, kind)(*sizes))
-            return pd.ArrowDtype.construct_from_string(f"{name}[pyarrow]")
-        _, (ordered, inner, categories) = description
+        kind, content = description
+        if kind == "arrow":
+            return pd.ArrowDtype(_arrow_type(*content))
+        ordered, inner, categories = content
         index = pd.Index(pd.Series(categories, dtype=object).astype(self.dtype(inner)))
         return pd.CategoricalDtype(index, ordered=ordered)
 
@@ -262,6 +277,7 @@ class PolarsLibrary(FrameLibrary):
     """Dataframes of polars."""
 
     name = "polars"
+    advice = "convert it, for instance with cast(polars.String), or leave it out"
     _float64 = "Float64"
 
     def field(self, column: Any) -> Field:
@@ -299,6 +315,7 @@ class PolarsLibrary(FrameLibrary):
     def from_numbers(self, numbers: np.ndarray, dtype: Any) -> Any:
         import polars as pl
 
+        numbers = _within_digits(numbers, dtype)
         column = pl.Series(numbers, dtype=pl.Float64, nan_to_null=True)
         if dtype == pl.Boolean:
             return column >= 0.5
@@ -361,6 +378,8 @@ class PolarsLibrary(FrameLibrary):
         name, parameters = (description, []) if isinstance(description, str) else description
         if name not in _POLARS_DTYPES or not hasattr(pl, name):
             raise ValueError(f"polars has no dtype {name!r} that is used here")
+        if name == "Decimal" and not all(type(n) is int and 0 <= n <= 38 for n in parameters):
+            raise ValueError(f"polars has no decimal numbers with {parameters!r} digits")
         return getattr(pl, name)(*parameters)
 
 
@@ -369,7 +388,15 @@ _POLARS_DTYPES = {
     *("Decimal", "Float16", "Float32", "Float64"),
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128)),
 }
-_ARROW_DTYPES = {"string", "large_string", "decimal128", "decimal256"}
+_ZONE = r"(?!dateutil)[\w+:/-]+"  # names of time zones, and no paths of files
+_PANDAS_DTYPES = "|".join(
+    [
+        *("object", "str", r"string\[(python|pyarrow)\]", "bool(ean)?", "[<>][iuf][248]"),
+        *("[fF]loat(16|32|64|128)", "(ui|i|UI|I)nt(8|16|32|64)"),
+        r"Sparse\[(float|int)(32|64), [\w.-]+\]",
+        rf"datetime64\[[mun]?s(, {_ZONE})?\]|timedelta64\[[mun]?s\]",
+    ]
+)
 
 
 def _date_code(dtype: Any) -> str:
@@ -385,6 +412,27 @@ def _date_code(dtype: Any) -> str:
             return ""
         return f"{kind}8[{text.partition('[')[2].partition(']')[0].partition(',')[0]}]"
     return f"{kind}8[{np.datetime_data(dtype.base)[0]}]" if kind and kind in "mM" else ""
+
+
+def _dictionary_of(dtype: Any) -> Any:
+    """The type of pyarrow's dictionaries in a dtype of pandas, or None."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    return arrow if str(arrow).startswith("dictionary<") else None
+
+
+def _arrow_type(name: str) -> Any:
+    """The type of pyarrow with a name; ValueError if there is none that is used here."""
+    import pyarrow
+
+    if found := re.fullmatch(r"decimal(32|64|128|256)\((\d\d?), (-?\d\d?)\)", name):
+        bits, *digits = map(int, found.groups())
+        return getattr(pyarrow, f"decimal{bits}")(*digits)
+    if found := re.fullmatch(rf"timestamp\[([mun]?s), tz=({_ZONE})\]", name):
+        return pyarrow.timestamp(*found.groups())
+    if found := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>", name):
+        values, indices, ordered = found.groups()
+        return pyarrow.dictionary(_arrow_type(indices), _arrow_type(values), ordered == "1")
+    return pyarrow.type_for_alias(name)
 
 
 def _is_arrow_day(dtype: Any) -> bool:
@@ -411,6 +459,15 @@ def _whole_numbers(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if int(top) > limits.max:
         top = float(np.nextafter(top, 0))
     return np.rint(numbers).clip(float(limits.min), top).astype(dtype)
+
+
+def _within_digits(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    """Numbers clipped to those that a dtype of decimal numbers holds."""
+    digits, scale = getattr(dtype, "precision", None), getattr(dtype, "scale", None)
+    if digits is None or scale is None:
+        return numbers
+    top = 10.0 ** (digits - scale) * (1 - max(10.0**-digits, 1e-15))
+    return numbers.clip(-top, top)
 
 
 def _kind_of_objects(column: Any) -> str:

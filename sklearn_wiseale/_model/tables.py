@@ -6,8 +6,10 @@ entries become NaN.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,6 +26,8 @@ _MAX_CATEGORIES = 255
 _ROWS_PER_CATEGORY = 5
 _FEW_CATEGORIES = 20  # are allowed in any table
 #: Types of categories that files can hold.
+#: Decimal digits of numbers that lie on a grid.
+_MAX_DECIMALS = 3
 _STORED = str | bool | int | float | np.bool_ | np.number
 
 
@@ -38,6 +42,7 @@ class Column(NamedTuple):
     origin: float  # is subtracted from numbers
     low: float  # least and largest number of the rows in fit
     high: float
+    grid: float = 0.0  # of which all numbers of the rows in fit are multiples, or 0
 
     @property
     def width(self) -> int:
@@ -235,8 +240,17 @@ class Table:
                 f"X has categories that were not seen in fit, in the columns {names!r}. "
                 "These entries are treated as missing.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=_level_of_caller(),
             )
+
+    def snap(self, encoded: np.ndarray) -> np.ndarray:
+        """Rows of an array with numbers like those of the rows in ``fit``: of as few decimals."""
+        encoded = encoded.copy()
+        for column, place in zip(self.columns, self.places, strict=True):
+            if column.grid:
+                multiples = np.rint(encoded[:, place] / column.grid) * column.grid
+                encoded[:, place] = multiples.round(_MAX_DECIMALS)
+        return encoded
 
     def clip(self, encoded: np.ndarray) -> np.ndarray:
         """Rows of an array with numbers no further out than those of the rows in ``fit``."""
@@ -331,24 +345,69 @@ class Table:
                     f"{odd[0]!r} in the column {column.name!r}: pickle the estimator instead."
                 )
         columns = [
-            [column.name, self.library.describe(column.dtype), *column[2:]]
-            for column in self.columns
+            [column.name, self._described_dtype(column), *column[2:]] for column in self.columns
         ]
         asked = [[name, likelihood] for name, likelihood in self.asked.items()]
         return {"library": self.library.name, "columns": columns, "asked": asked}
 
+    def _described_dtype(self, column: Column) -> Any:
+        description = self.library.describe(column.dtype)
+        with suppress(ValueError, TypeError):
+            if self.library.dtype(description) == column.dtype:
+                return description
+        raise ValueError(
+            f"Files cannot hold the dtype {column.dtype} of the column {column.name!r}: pickle "
+            "the estimator instead."
+        )
+
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Table:
-        """The table that :meth:`describe` has described; ValueError if it is not one."""
+        """The table that :meth:`describe` has described.
+
+        Raises an error of any kind if it is not one. Its columns hold what it decodes.
+        """
         library = library_named(description["library"])
         columns = [
             Column(name, library.dtype(dtype), likelihood, categories, *map(float, numbers))
             for name, dtype, likelihood, categories, *numbers in description["columns"]
         ]
-        for column in columns:
-            if not isinstance(column.likelihood, Likelihood) or not np.isfinite(column[4:]).all():
+        for column, (_, dtype, *_) in zip(columns, description["columns"], strict=True):
+            if not _is_sound(column) or library.describe(column.dtype) != dtype:
                 raise ValueError(f"its column {column.name!r} cannot be read")
-        return cls(library, columns, dict(description["asked"]))
+        table = cls(library, columns, dict(description["asked"]))
+        for name, asked in table.asked.items():
+            named = isinstance(asked, str) and asked in LIKELIHOODS
+            if name not in table.names or not (named or isinstance(asked, Likelihood)):
+                raise ValueError(f"its column {name!r} cannot have this likelihood")
+            if not named:
+                asked.check_parameters()
+        ends = np.zeros((_MAX_CATEGORIES, table.width))
+        for column, place in zip(columns, table.places, strict=True):
+            if column.categories is None:
+                ends[:, place] = np.resize([column.low, column.high], (len(ends), 1))
+                ends[:, place] -= column.origin
+            elif column.width:
+                each = np.arange(len(ends))
+                ends[each, place.start + each % column.width] = 1
+        with warnings.catch_warnings(action="error"):
+            again = table.encode(table.decode(ends), library)
+        if not np.isfinite(again).all():
+            raise ValueError("its columns do not hold their own values")
+        return table
+
+
+def _is_sound(column: Column) -> bool:
+    """Whether a column from a file may be one that :func:`_column` has made, or a ValueError."""
+    column.likelihood.check_parameters()
+    categories, is_category = column.categories, isinstance(column.likelihood, Categorical)
+    if categories is None:
+        known = not is_category and isinstance(column.likelihood, Likelihood)
+    else:
+        known = is_category and all(isinstance(value, _STORED) for value in categories)
+        known = known and 0 < len(set(categories)) == len(categories) <= _MAX_CATEGORIES
+    numbers = bool(np.isfinite(column[4:]).all()) and column.origin in (0.0, column.low)
+    ordered = min(column.step, column.grid) >= 0 and column.low <= column.high
+    return isinstance(column.name, str | int) and known and numbers and ordered
 
 
 def has_only_numbers(X: Any, library: FrameLibrary) -> bool:
@@ -365,7 +424,7 @@ def _column(
     if field.kind == "other":
         raise ValueError(
             "X must have columns of numbers, booleans, categories, texts or dates. Got the dtype "
-            f"{field.dtype} in the column {name!r}: convert it, or leave it out."
+            f"{field.dtype} in the column {name!r}: {library.advice}."
         )
     if asked is None:
         asked = "gaussian" if field.kind in ("number", "date") else "categorical"
@@ -386,7 +445,21 @@ def _column(
         origin, step = float(low), library.date_step(field.dtype, known)
     elif isinstance(likelihood, Gaussian) and (known == np.rint(known)).all():
         step = 1.0
-    return Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
+    column = Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
+    if field.kind == "date" or not isinstance(likelihood, Gaussian) or not len(known):
+        return column
+    return column._replace(grid=_grid(known, library, field.dtype))
+
+
+def _grid(known: np.ndarray, library: FrameLibrary, dtype: Any) -> float:
+    """The largest number with few decimals of which all numbers are multiples, or 0."""
+    if np.abs(known).max() >= 2.0**53 / 10**_MAX_DECIMALS:
+        return 0.0
+    rounded = library.from_numbers(known.round(_MAX_DECIMALS), dtype)
+    if not np.allclose(library.numbers(rounded), known, rtol=1e-12, atol=1e-12):
+        return 0.0
+    multiples = np.rint(known * 10**_MAX_DECIMALS).astype(np.int64)
+    return float(np.gcd.reduce(multiples)) / 10**_MAX_DECIMALS
 
 
 def _categories(name: Any, column: Any, library: FrameLibrary, field: Field) -> list[Any]:
@@ -417,6 +490,17 @@ def _categories(name: Any, column: Any, library: FrameLibrary, field: Field) -> 
             "if it holds free text or names."
         )
     return categories
+
+
+def _level_of_caller() -> int:
+    """The level of a warning for the code that called this package, or a tool around it."""
+    packages, level = (__name__.partition(".")[0], "sklearn", "contextlib"), 1
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in packages:
+            return level - 1
+    return 1
 
 
 def _objects(values: Sequence[Any]) -> np.ndarray:
