@@ -21,7 +21,14 @@ from ._data.scaling import Scaling
 from ._data.validation import check_rows, image_rows, refuse_empty_frames, validate_data
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
-from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
+from ._model.start import (
+    build_module,
+    column_limits,
+    column_moments,
+    column_scaling,
+    scaled_axes,
+    weight_dtype,
+)
 from ._model.tables import Table, has_only_numbers
 from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
@@ -247,14 +254,16 @@ class EstimatorSteps(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if self._table is not None:
             names = self._table.encoded_names
-        moments = column_moments(X, names, processes)
         likelihood = parts["likelihood"]
-        self._scaling = column_scaling(moments, likelihood.scale_modes(self.scale, X.shape[1]))
+        modes = likelihood.scale_modes(self.scale, X.shape[1])
+        limits = column_limits(X, modes)
+        moments = column_moments(X, names, processes, limits)
+        self._scaling = column_scaling(moments, modes)
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
         self._inverse_dtype = np.result_type(X.dtype, narrow).type
 
         def axes_and_seed() -> tuple[Any, int]:
-            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng)
+            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng, limits)
             return axes, int(rng.randint(np.iinfo(np.int32).max))
 
         axes, seed = processes.from_first(axes_and_seed)

@@ -68,20 +68,23 @@ class WiSEALETransformer(
         :mod:`sklearn_wiseale.objectives`.
 
     likelihood : str, Likelihood or dict of column name to either, default="auto"
-        Observation model p(x|z): "gaussian", "bernoulli", "poisson", "negative_binomial",
-        "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`. "auto" is Gaussian for
-        arrays and for dataframes of numbers. In dataframes of pandas or polars with other columns,
-        booleans, categories and texts are categorical; numbers, dates and durations are Gaussian;
+        Observation model p(x|z): "gaussian", "student_t", "bernoulli", "poisson",
+        "negative_binomial", "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`.
+        "auto" is Gaussian for arrays and for dataframes of numbers. In dataframes of pandas or
+        polars with other columns, booleans, categories and texts are categorical; numbers, dates
+        and durations are Gaussian;
         ``inverse_transform`` and ``sample`` then return dataframes. A dict names the likelihoods
         of some columns, such as ``{"visits": "poisson"}``; the others follow the same rule.
 
     network : {"mlp"} or Network, default="mlp"
         Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
 
-    scale : {"auto", "feature", "global"} or None, default="auto"
-        Internal scaling of X: "feature" standardises each column; "global" centres each column
-        and divides all by one number (images, spectra); None leaves X as it is. "auto" is
-        "feature" for the Gaussian likelihood and None for the others.
+    scale : {"auto", "feature", "robust", "global"} or None, default="auto"
+        Internal scaling of X: "feature" standardises each column; "robust" does so with entries
+        far from the others moved closer, and the start of training ignores how far they are;
+        "global" centres each column and divides all by one number (images, spectra); None leaves
+        X as it is. "auto" is "feature" for the Gaussian, "robust" for the Student-t likelihood
+        and None for the others.
 
     max_epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" aims at 600 steps, or ``10 * sqrt(n_samples)`` if
@@ -232,7 +235,7 @@ class WiSEALETransformer(
         "objective": [StrOptions(set(OBJECTIVES)), Objective],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, dict],
         "network": [StrOptions(set(NETWORKS)), Network],
-        "scale": [StrOptions({"auto", "feature", "global"}), None],
+        "scale": [StrOptions({"auto", "feature", "robust", "global"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
