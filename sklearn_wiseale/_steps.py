@@ -251,13 +251,10 @@ class EstimatorSteps(BaseEstimator):
         self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: Processes
     ) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
-        names = getattr(self, "feature_names_in_", None)
-        if self._table is not None:
-            names = self._table.encoded_names
         likelihood = parts["likelihood"]
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         limits = column_limits(X, modes)
-        moments = column_moments(X, names, processes, limits)
+        moments = column_moments(X, self._column_names(), processes, limits)
         self._scaling = column_scaling(moments, modes)
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
         self._inverse_dtype = np.result_type(X.dtype, narrow).type
@@ -298,6 +295,12 @@ class EstimatorSteps(BaseEstimator):
         self.n_samples_seen_ = 0
         self.history_: list[dict[str, float]] = []
         return moments.missing
+
+    def _column_names(self) -> np.ndarray | None:
+        """Names of the columns that the network sees, if they have names."""
+        if self._table is not None:
+            return self._table.encoded_names
+        return getattr(self, "feature_names_in_", None)
 
     def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
         """Rows to train on, and rows held out or None."""

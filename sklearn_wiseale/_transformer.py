@@ -24,7 +24,7 @@ from ._persistence.onnx import export
 from ._persistence.save import write
 from ._training.callbacks import EachEpoch
 from ._training.distributed import current_processes
-from ._training.outcome import warn_of_collapse, warn_of_end
+from ._training.outcome import warn_of_collapse, warn_of_end, warn_of_tails
 from ._training.parameters import PARTS, TO_FIT, TO_SCORE, TO_USE, check_parameters, enough_memory
 from ._training.sklearn_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import active_units
@@ -356,7 +356,7 @@ class WiSEALETransformer(
         -----
         UserWarning
             If the start was kept after ``n_iter_no_change`` epochs or more, or if components are
-            not in use.
+            not in use, or if a few entries have nearly all of the variance of a column.
 
         ConvergenceWarning
             If the loss is no longer finite, or still fell when ``max_epochs="auto"`` ended the fit.
@@ -382,6 +382,8 @@ class WiSEALETransformer(
             rng = processes.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)
             missing = self._prepare_net(X, parts, undo if warm else None, rng, processes)
+            if not warm:
+                warn_of_tails(X, self._column_names(), self)
             self.n_samples_seen_ = X.shape[0]
             checkpoint, split_seed = processes.from_first(
                 lambda: self._open_checkpoint(X, params_hash, warm, split_seed)

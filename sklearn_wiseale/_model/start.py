@@ -24,12 +24,14 @@ __all__ = [
     "column_moments",
     "column_scaling",
     "scaled_axes",
+    "tail_shares",
     "weight_dtype",
 ]
 
 #: About this many numbers, of rows at equal distances, tell where tails begin.
-_LIMIT_NUMBERS = 2**20
+_LIMIT_NUMBERS = 2**18
 _LIMIT_ROWS = 100  # at least
+_TAIL_ROWS = 50  # of fewer, a tail cannot be told from chance
 #: Largest distance of an entry, in ranges of its column without tails: float32 holds its square.
 _FARTHEST = 1e14
 
@@ -45,13 +47,27 @@ def column_limits(X: Any, modes: list[tuple[Columns, str | None]]) -> np.ndarray
     robust = [columns for columns, mode in modes if mode == "robust"]
     if not robust:
         return None
-    n, n_features = X.shape
-    n_rows = min(n, max(_LIMIT_NUMBERS // n_features, _LIMIT_ROWS))
-    rows = dense(X[np.linspace(0, n - 1, n_rows).astype(int)])
-    limits = np.full((2, n_features), np.inf) * [[-1.0], [1.0]]
+    rows, limits = _some_rows(X), np.full((2, X.shape[1]), np.inf) * [[-1.0], [1.0]]
     for columns in robust:
         limits[:, columns] = tail_limits(rows[:, columns])
     return limits
+
+
+def tail_shares(X: Any, modes: list[tuple[Columns, str | None]]) -> np.ndarray:
+    """Share of the variance of each column with the mode "feature" that its tails add.
+
+    Zero for other columns, and for few rows: (n_features,).
+    """
+    shares, standardised = np.zeros(X.shape[1]), [c for c, mode in modes if mode == "feature"]
+    if not standardised or X.shape[0] < _TAIL_ROWS:
+        return shares
+    rows = _some_rows(X)
+    for columns in standardised:
+        own = rows[:, columns]
+        within = np.nanvar(np.clip(own, *tail_limits(own)), axis=0)
+        whole = np.nanvar(own, axis=0)
+        shares[columns] = 1 - np.divide(within, whole, out=np.ones_like(whole), where=whole > 0)
+    return shares
 
 
 def column_moments(
@@ -214,6 +230,12 @@ def blank_module(
 def weight_dtype(precision: str) -> torch.dtype:
     """Dtype of weights, codes and scores."""
     return torch.float64 if precision == "float64" else torch.float32
+
+
+def _some_rows(X: Any) -> np.ndarray:
+    """Rows at equal distances, in bounded memory."""
+    n_rows = min(X.shape[0], max(_LIMIT_NUMBERS // X.shape[1], _LIMIT_ROWS))
+    return dense(X[np.linspace(0, X.shape[0] - 1, n_rows).astype(int)])
 
 
 def _within(chunk: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
