@@ -186,7 +186,8 @@ class WiSEALETransformer(
         Rows seen by ``fit`` and by all calls of ``partial_fit`` since.
 
     noise_scale_ : float or ndarray of shape (n_features,)
-        Standard deviation of the Gaussian noise in the units of X; only with this likelihood.
+        Standard deviation of Gaussian noise, or scale of Student-t noise, in the units of X; only
+        with these likelihoods.
         NaN for columns with another one.
 
     aggregate_kl_bounds_ : AggregateKLBounds (lower, upper, n_upper)

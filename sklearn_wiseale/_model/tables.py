@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.preprocessing import OneHotEncoder
 
 from .._data.frames import Field, FrameLibrary, library_named
-from ..likelihoods import LIKELIHOODS, Categorical, Gaussian, Likelihood, Mixed
+from ..likelihoods import LIKELIHOODS, Categorical, Gaussian, Likelihood, Mixed, StudentT
 
 __all__ = ["Column", "Table", "has_only_numbers"]
 
@@ -380,7 +380,7 @@ def _column(
     origin = step = 0.0
     if field.kind == "date":
         origin, step = float(low), library.date_step(field.dtype, known)
-    elif isinstance(likelihood, Gaussian) and (known == np.rint(known)).all():
+    elif isinstance(likelihood, (Gaussian, StudentT)) and (known == np.rint(known)).all():
         step = 1.0
     return Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
 
