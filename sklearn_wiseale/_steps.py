@@ -22,7 +22,14 @@ from ._data.validation import check_rows, image_rows, refuse_empty_frames, valid
 from ._model.components import Components, order_components, rows_to_order
 from ._model.inference import decode, posterior, refine
 from ._model.module import private_torch_rng
-from ._model.start import build_module, column_moments, column_scaling, scaled_axes, weight_dtype
+from ._model.start import (
+    build_module,
+    column_limits,
+    column_moments,
+    column_scaling,
+    scaled_axes,
+    weight_dtype,
+)
 from ._model.tables import Table, has_only_numbers
 from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
@@ -247,17 +254,16 @@ class EstimatorSteps(BaseEstimator):
         self, X: Any, parts: dict[str, Any], rng: np.random.RandomState, processes: Processes
     ) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
-        names = getattr(self, "feature_names_in_", None)
-        if self._table is not None:
-            names = self._table.encoded_names
-        moments = column_moments(X, names, processes)
         likelihood = parts["likelihood"]
-        self._scaling = column_scaling(moments, likelihood.scale_modes(self.scale, X.shape[1]))
+        modes = likelihood.scale_modes(self.scale, X.shape[1])
+        limits = column_limits(X, modes)
+        moments = column_moments(X, self._column_names(), processes, limits)
+        self._scaling = column_scaling(moments, modes)
         narrow = np.float32 if self._scaling.fits_float32 else np.float64
         self._inverse_dtype = np.result_type(X.dtype, narrow).type
 
         def axes_and_seed() -> tuple[Any, int]:
-            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng)
+            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng, limits)
             return axes, int(rng.randint(np.iinfo(np.int32).max))
 
         axes, seed = processes.from_first(axes_and_seed)
@@ -293,6 +299,12 @@ class EstimatorSteps(BaseEstimator):
         self.n_samples_seen_ = 0
         self.history_: list[dict[str, float]] = []
         return moments.missing
+
+    def _column_names(self) -> np.ndarray | None:
+        """Names of the columns that the network sees, if they have names."""
+        if self._table is not None:
+            return self._table.encoded_names
+        return getattr(self, "feature_names_in_", None)
 
     def _split(self, X: Any, rng: np.random.RandomState, missing: bool) -> tuple[Rows, Rows | None]:
         """Rows to train on, and rows held out or None."""

@@ -26,7 +26,7 @@ from ._persistence.onnx import export
 from ._persistence.save import write
 from ._training.callbacks import EachEpoch
 from ._training.distributed import current_processes
-from ._training.outcome import warn_of_collapse, warn_of_end
+from ._training.outcome import warn_of_collapse, warn_of_end, warn_of_tails
 from ._training.parameters import PARTS, TO_FIT, TO_SCORE, TO_USE, check_parameters, enough_memory
 from ._training.sklearn_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from .diagnostics import active_units
@@ -71,20 +71,23 @@ class WiSEALETransformer(
         :mod:`sklearn_wiseale.objectives`.
 
     likelihood : str, Likelihood or dict of column name to either, default="auto"
-        Observation model p(x|z): "gaussian", "bernoulli", "poisson", "negative_binomial",
-        "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`. "auto" is Gaussian for
-        arrays and for dataframes of numbers. In dataframes of pandas or polars with other columns,
-        booleans, categories and texts are categorical; numbers, dates and durations are Gaussian;
+        Observation model p(x|z): "gaussian", "student_t", "bernoulli", "poisson",
+        "negative_binomial", "categorical" or an object. See :mod:`sklearn_wiseale.likelihoods`.
+        "auto" is Gaussian for arrays and for dataframes of numbers. In dataframes of pandas or
+        polars with other columns, booleans, categories and texts are categorical; numbers, dates
+        and durations are Gaussian;
         ``inverse_transform`` and ``sample`` then return dataframes. A dict names the likelihoods
         of some columns, such as ``{"visits": "poisson"}``; the others follow the same rule.
 
     network : {"mlp"} or Network, default="mlp"
         Encoder and decoder. See :mod:`sklearn_wiseale.networks`.
 
-    scale : {"auto", "feature", "global"} or None, default="auto"
-        Internal scaling of X: "feature" standardises each column; "global" centres each column
-        and divides all by one number (images, spectra); None leaves X as it is. "auto" is
-        "feature" for the Gaussian likelihood and None for the others.
+    scale : {"auto", "feature", "robust", "global"} or None, default="auto"
+        Internal scaling of X: "feature" standardises each column; "robust" does so with entries
+        far from the others moved closer, and the start of training ignores how far they are;
+        "global" centres each column and divides all by one number (images, spectra); None leaves
+        X as it is. "auto" is "feature" for the Gaussian, "robust" for the Student-t likelihood
+        and None for the others.
 
     max_epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" aims at 600 steps, or ``10 * sqrt(n_samples)`` if
@@ -186,7 +189,8 @@ class WiSEALETransformer(
         Rows seen by ``fit`` and by all calls of ``partial_fit`` since.
 
     noise_scale_ : float or ndarray of shape (n_features,)
-        Standard deviation of the Gaussian noise in the units of X; only with this likelihood.
+        Standard deviation of Gaussian noise, or scale of Student-t noise, in the units of X; only
+        with these likelihoods.
         NaN for columns with another one.
 
     explained_variance_ratio_ : ndarray of shape (n_components_,)
@@ -242,7 +246,7 @@ class WiSEALETransformer(
         "objective": [StrOptions(set(OBJECTIVES)), Objective],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, dict],
         "network": [StrOptions(set(NETWORKS)), Network],
-        "scale": [StrOptions({"auto", "feature", "global"}), None],
+        "scale": [StrOptions({"auto", "feature", "robust", "global"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
@@ -363,7 +367,7 @@ class WiSEALETransformer(
         -----
         UserWarning
             If the start was kept after ``n_iter_no_change`` epochs or more, or if components are
-            not in use.
+            not in use, or if a few entries have nearly all of the variance of a column.
 
         ConvergenceWarning
             If the loss is no longer finite, or still fell when ``max_epochs="auto"`` ended the fit.
@@ -389,6 +393,8 @@ class WiSEALETransformer(
             rng = processes.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)
             missing = self._prepare_net(X, parts, undo if warm else None, rng, processes)
+            if not warm:
+                warn_of_tails(X, self._column_names(), self)
             self.n_samples_seen_ = X.shape[0]
             checkpoint, split_seed = processes.from_first(
                 lambda: self._open_checkpoint(X, params_hash, warm, split_seed)

@@ -19,12 +19,14 @@ from sklearn_wiseale.likelihoods import (
     Mixed,
     NegativeBinomial,
     Poisson,
+    StudentT,
 )
 from sklearn_wiseale.networks import MLP, Modules, SkipMLP
 
 CASES = [
     Gaussian(0.4),
     Gaussian("feature"),
+    StudentT(3.0),
     Bernoulli(),
     Poisson(),
     NegativeBinomial(0.5),

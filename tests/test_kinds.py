@@ -20,6 +20,7 @@ from sklearn_wiseale.likelihoods import (
     Mixed,
     NegativeBinomial,
     Poisson,
+    StudentT,
 )
 from sklearn_wiseale.networks import MLP
 
@@ -34,6 +35,7 @@ MIXED = Mixed(
 #: Likelihoods of nine columns, with the smallest and the largest mean that each may give.
 KINDS = {
     "gaussian": (Gaussian(), -np.inf, np.inf),
+    "student t": (StudentT(noise="feature"), -np.inf, np.inf),
     "bernoulli": (Bernoulli(), 0, 1),
     "poisson": (Poisson(), 0, np.inf),
     "negative binomial": (NegativeBinomial(), 0, np.inf),

@@ -26,16 +26,23 @@ from sklearn_wiseale.likelihoods import (
     Mixed,
     NegativeBinomial,
     Poisson,
+    StudentT,
 )
 
 RESIDUALS = np.array([0.2, 0.9])  # variances of the two columns at the start
 
 
-# the support of a block of columns given its outputs: values (m, width), and a cell of integration
+# the support of a block of columns given its outputs: values (m, width), and cells of integration
 
 
 def line(output):
     return output + torch.linspace(-14, 14, 281, dtype=torch.float64)[:, None], 0.1
+
+
+def long_line(output):
+    """Points far out in the tails: the trapezoidal rule for x = output + sinh(t)."""
+    t = torch.linspace(-25, 25, 251, dtype=torch.float64)[:, None]
+    return output + t.sinh(), 0.2 * t.cosh()[:, 0]
 
 
 def bits(output):
@@ -55,6 +62,10 @@ def categories(output):
 
 def normal(module, x, output):
     return stats.norm.logpdf(x, output, np.sqrt(module.noise_variance.numpy()))
+
+
+def student(module, x, output):
+    return stats.t.logpdf(x, module.df.numpy(), output, module.noise_std().numpy())
 
 
 def binary(module, x, output):
@@ -105,13 +116,14 @@ class Case(NamedTuple):
         return torch.from_numpy(0.6 * rng.standard_normal((n, self.n_features)))
 
     def support(self, output):
-        """All values x given one row of output, (m, n_features), and their weight."""
-        rows, weight, start = torch.zeros(1, 0).double(), 1.0, 0
+        """All values x given one row of output, (m, n_features), and their weights, (m,)."""
+        rows, weight, start = torch.zeros(1, 0).double(), torch.ones(1).double(), 0
         for support, width in self.blocks:
             values, cell = support(output[start : start + width])
             left = rows.repeat_interleave(len(values), dim=0)
             rows = torch.cat([left, values.repeat(len(rows), 1)], dim=1)
-            weight, start = weight * cell, start + width
+            cells = torch.as_tensor(cell, dtype=torch.float64).expand(len(values))
+            weight, start = (weight[:, None] * cells).flatten(), start + width
         return rows, weight
 
     def rows(self, n=5):
@@ -131,6 +143,10 @@ CASES = {
             NegativeBinomial(alpha), [(counts, 1)] * 2, gamma_poisson
         )
         for alpha in ("shared", "feature", 0.5)
+    },
+    **{
+        f"student t {noise} {df}": Case(StudentT(df, noise), [(long_line, 1)] * 2, student)
+        for df, noise in (("auto", "shared"), ("auto", "feature"), (6.0, "shared"))
     },
     "bernoulli": Case(Bernoulli(), [(bits, 1)] * 2, binary),
     "poisson": Case(Poisson(), [(counts, 1)] * 2, poisson),
@@ -153,11 +169,13 @@ CASES = {
     ),
 }
 LEARNED = [Gaussian("shared"), Gaussian("feature")]
+HEAVY = [StudentT(df, noise) for df in ("auto", 4.0) for noise in ("shared", "feature")]
 OVERDISPERSED = [NegativeBinomial("shared"), NegativeBinomial("feature")]
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_learned = pytest.mark.parametrize("likelihood", LEARNED, ids=repr)
 each_count = pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()], ids=repr)
+each_heavy = pytest.mark.parametrize("likelihood", HEAVY, ids=repr)
 each_overdispersed = pytest.mark.parametrize("likelihood", OVERDISPERSED, ids=repr)
 
 
@@ -175,8 +193,8 @@ def output(rng):
 
 def expectation(case, module, output, function):
     """E[function(x)] under p(x|output) for one row of output, the last axis summed over x."""
-    x, cell = case.support(output)
-    probability = module.log_prob(x, output.expand_as(x)).exp() * cell
+    x, cells = case.support(output)
+    probability = module.log_prob(x, output.expand_as(x)).exp() * cells
     return (function(x) * probability[:, None]).sum(dim=0)
 
 
@@ -636,11 +654,112 @@ def test_noise_std_is_that_of_scaled_columns():
     torch.testing.assert_close(built(Gaussian(0.7)).noise_std(), torch.tensor([0.7]).double())
     expected = torch.from_numpy(np.sqrt(RESIDUALS))
     torch.testing.assert_close(built(Gaussian("feature")).noise_std(), expected)
+    torch.testing.assert_close(built(StudentT(noise="feature")).noise_std(), expected)
     assert built(Bernoulli()).noise_std() is None
     assert built(Mixed([(Bernoulli(), [0]), (Poisson(), [1])])).noise_std() is None
     expected = torch.tensor([torch.nan, 0.7]).double()
     noise = built(Mixed([(Gaussian(0.7), [1]), (Poisson(), [0])])).noise_std()
     torch.testing.assert_close(noise, expected, equal_nan=True)
+
+
+# learned tails --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def heavy(rng):
+    """Residuals with 3 and 8 degrees of freedom and scales 0.4 and 0.6, and outputs."""
+    output = rng.standard_normal((4000, 2))
+    x = output + rng.standard_t([3.0, 8.0], output.shape) * [0.4, 0.6]
+    return torch.from_numpy(x), torch.from_numpy(output)
+
+
+def changed_log_prob(module, x, output, **factors):
+    """Mean log-density with estimates multiplied by factors."""
+    before = {name: getattr(module, name).clone() for name in factors}
+    for name, factor in factors.items():
+        getattr(module, name).mul_(factor)
+    value = float(module.log_prob(x, output).mean())
+    for name, estimate in before.items():
+        getattr(module, name).copy_(estimate)
+    return value
+
+
+@each_heavy
+def test_updates_converge_to_the_tails_of_largest_likelihood(likelihood, heavy):
+    module = built(likelihood)
+    for _ in range(1500):
+        module.update(*heavy)
+    if likelihood is HEAVY[1]:
+        np.testing.assert_allclose(module.df.numpy(), [3.0, 8.0], rtol=0.2)
+        np.testing.assert_allclose(module.noise_std().numpy(), [0.4, 0.6], rtol=0.05)
+    best = changed_log_prob(module, *heavy)
+    names = ["squared_scale"] + ["inverse_df"] * (likelihood.df == "auto")
+    for name in names:
+        for d in range(len(getattr(module, name))):
+            for factor in (0.99, 1.01):
+                change = torch.ones_like(getattr(module, name))
+                change[d] = factor
+                assert changed_log_prob(module, *heavy, **{name: change}) < best
+
+
+@each_heavy
+def test_calibration_finds_the_best_common_factor_of_scales(likelihood, heavy):
+    module = built(likelihood)
+    before, df = module.squared_scale.clone(), module.df
+    module.calibrate(*heavy)
+    factor = module.squared_scale / before
+    torch.testing.assert_close(factor, factor[:1].expand_as(factor), rtol=1e-12, atol=0)
+    assert torch.equal(module.df, df)
+    best = changed_log_prob(module, *heavy)
+    for change in (0.98, 1.02):
+        assert changed_log_prob(module, *heavy, squared_scale=change) < best
+
+
+@each_heavy
+def test_tails_have_limits(likelihood, output):
+    module = built(likelihood)
+    for x in (output, output + 1e6 * torch.eye(5, 2)):
+        for _ in range(2000):
+            module.update(x, output)
+        module.calibrate(x, output)
+        assert torch.all(module.squared_scale >= NOISE_FLOOR**2)
+        assert torch.all((module.df > 2) & (module.df < 101))
+        assert torch.isfinite(module.log_prob(x, output)).all()
+
+
+@pytest.mark.parametrize("df", [1.01, 3.0, 29.9, 30.1, 1e3, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_student_t_is_accurate_at_any_degrees_of_freedom(df, dtype):
+    x = torch.tensor([[0.0, 0.3, 2.0, 40.0, 1e6]], dtype=dtype)
+    module = built(StudentT(df), np.ones(5)).to(dtype)
+    expected = stats.t.logpdf(x.numpy().astype(float), df)
+    value = module.log_prob_entries(x, torch.zeros_like(x)).double().numpy()
+    np.testing.assert_allclose(value, expected, rtol=2e-6 if dtype == torch.float32 else 1e-11)
+
+
+@each_heavy
+def test_a_wild_entry_moves_the_scale_little_however_wild_it_is(likelihood, heavy):
+    x, output = heavy
+    scales = []
+    for size in (1e3, 1e6):
+        wild, module = x.clone(), built(likelihood)
+        wild[::100] = size
+        for _ in range(800):
+            module.update(wild, output)
+        scales.append(module.noise_std().numpy())
+    np.testing.assert_allclose(scales[1], scales[0], rtol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_encoder_sees_the_logarithm_of_wild_entries(dtype):
+    mean, variance = np.array([1.0, -2.0, 5.0]), np.array([0.25, 9.0, 0.0])
+    module = StudentT().build(np.ones(3), mean, variance).to(dtype)
+    centre, spread = torch.from_numpy(mean).to(dtype), torch.tensor([0.5, 3.0, 1.0], dtype=dtype)
+    distance = torch.linspace(-4, 4, 41, dtype=dtype)[:, None]
+    torch.testing.assert_close(module.embed(centre + spread * distance), centre + spread * distance)
+    far = torch.tensor([[-1e9], [-5.0], [5.0], [1e9]], dtype=dtype)
+    expected = far.sign() * (4 + torch.log1p(far.abs() - 4))
+    torch.testing.assert_close(module.embed(centre + spread * far), centre + spread * expected)
 
 
 # learned dispersion ---------------------------------------------------------------------------
@@ -738,6 +857,7 @@ def test_negative_binomial_is_accurate_at_any_dispersion(alpha, dtype):
     ("likelihood", "mean", "expected"),
     [
         (Gaussian(), [0.3, -2], [0.3, -2]),
+        (StudentT(), [0.3, -2], [0.3, -2]),
         (Bernoulli(), [0.3, 0.7], [0, 1]),
         (Poisson(), [0.3, 2.7], [0, 2]),
         (NegativeBinomial(), [0.3, 2.7], [0, 2]),

@@ -4,12 +4,14 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_wine, make_swiss_roll
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_wiseale import WiSEALETransformer, load
+from sklearn_wiseale.likelihoods import Gaussian, Mixed, StudentT
 from sklearn_wiseale.networks import MLP
 
 X = load_wine().data
@@ -152,6 +154,23 @@ def test_ordinary_fits_by_default_warn_of_nothing(name):
     rows = {"wine": X, "noise": np.random.RandomState(0).standard_normal((200, 5))}[name]
     reason = WiSEALETransformer(random_state=0).fit(rows).stop_reason_
     assert reason in ("no_improvement", "max_epochs")
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixed", "student_t"])
+def test_columns_of_which_a_few_entries_have_the_variance_are_named(likelihood):
+    rows = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    rows.iloc[::80, [1, 4]] = 1e4
+    rows.iloc[::80, 2] = 5.0  # ten standard deviations off
+    if likelihood == "mixed":
+        rest = Gaussian(), list(range(1, X.shape[1]))
+        likelihood = Mixed([(StudentT(), [0]), rest])
+    estimator = make(likelihood=likelihood, max_epochs=2)
+    if likelihood == "student_t":
+        estimator.fit(rows)  # and no warning
+        return
+    with pytest.warns(UserWarning, match="more than 95% .* of column 'x1', 'x4', and .*student_t"):
+        estimator.fit(rows)
+    make(max_epochs=2).fit(rows.iloc[:49])  # too few to tell
 
 
 def test_the_bar_says_why_it_ended_early(capsys):

@@ -26,6 +26,7 @@ from sklearn_wiseale.likelihoods import (
     NegativeBinomial,
     Observation,
     Poisson,
+    StudentT,
 )
 from sklearn_wiseale.networks import MLP, NETWORKS, Conv, Modules, Network
 from sklearn_wiseale.objectives import (
@@ -71,6 +72,7 @@ def test_names_that_stand_for_classes():
     )
     assert {
         "gaussian": Gaussian,
+        "student_t": StudentT,
         "bernoulli": Bernoulli,
         "poisson": Poisson,
         "negative_binomial": NegativeBinomial,
@@ -134,6 +136,8 @@ RULES = [
     (Gaussian(), "noise", r"'shared'.*\[1e-06, 1e\+16\]", [0.0, -1.0, math.nan, math.inf]),
     (Gaussian(), "noise", "'feature'", ["rows", None]),
     (NegativeBinomial(), "dispersion", "be", [0.0, -1.0, math.nan, "rows", None]),
+    (StudentT(), "df", r"be .*'auto'.*\(1.*10000", [1.0, -2.0, 2e4, math.nan, "shared", None]),
+    (StudentT(), "noise", "'feature'", [0.5, "rows", None]),
     (Categorical(), "sizes", "be", [(), (1, 3), (2.5, 2), (True, 3), 4, "auto"]),
     (Mixed([]), "parts", "be", [3]),
     (MLP(), "hidden", ARRAY, [5, "wide"]),

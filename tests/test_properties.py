@@ -31,6 +31,7 @@ from sklearn_wiseale.likelihoods import (
     Mixed,
     NegativeBinomial,
     Poisson,
+    StudentT,
 )
 from sklearn_wiseale.networks import MLP, Conv, Modules
 from sklearn_wiseale.objectives import ELBO, InfoVAE, WassersteinMMD, WiSEALE
@@ -540,6 +541,7 @@ PARTS = [
     ("objective", InfoVAE(), COUNTS),
     ("objective", WassersteinMMD(), COUNTS),
     ("likelihood", Gaussian(), COUNTS),
+    ("likelihood", StudentT(), COUNTS),
     ("likelihood", NegativeBinomial(), COUNTS),
     ("likelihood", Categorical(), ONE_HOT),
     ("likelihood", Mixed([(Gaussian(), slice(0, 4))]), COUNTS),

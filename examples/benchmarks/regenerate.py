@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
-    "overlap": False, "mnist": True, "width": True, "engine": True, "scaling": True, "images": True,
+    "robust": False, "overlap": False, "mnist": True, "width": True, "engine": True,
+    "scaling": True, "images": True,
     "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
     "paper_mnist": True, "paper_frontier": True, "speed": True, "tables": False,
 }  # fmt: skip
@@ -155,6 +156,20 @@ def imputation():
     table["Average"] = np.mean(list(table.values()), axis=0)
     for name, values in table.items():
         yield name, *best(values, 3)
+
+
+def robust():
+    """Share of variance and score, Gaussian beside Student-t noise."""
+    rows, methods = read("robust"), ("gaussian", "student_t")
+    yield "", "Data", "R² Gaussian", "Student t", "Score Gaussian", "Student t"
+    part = ""
+    for name in dict.fromkeys(row["data"] for row in rows):
+        before, part = part, next(row["part"] for row in rows if row["data"] == name)
+        r2, score = (
+            best([mean(rows, column, data=name, method=m) for m in methods], digits, smallest=False)
+            for column, digits in (("r2", 3), ("score", 2))
+        )
+        yield "" if part == before else part, name, *r2, *score
 
 
 def features():
@@ -373,8 +388,8 @@ def percent(ratio):
 
 
 TABLES = (
-    small_tables, mnist, engine, kinds, imputation, features, paper_default, paper_hypervolume,
-    paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
+    small_tables, mnist, engine, kinds, imputation, robust, features, paper_default,
+    paper_hypervolume, paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
     *(
         table for table in (tables_synthetic, tables_holes, tables_conditional)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
-from .._data.rows import dense_chunks
+from .._data.rows import dense, dense_chunks
 from .._data.scaling import Scaling
-from .._data.statistics import Axes, Moments, principal_axes
+from .._data.statistics import Axes, Moments, principal_axes, tail_limits
 from ..likelihoods import Likelihood
 from ..likelihoods._base import Columns
 from ..networks import Network
@@ -20,18 +20,60 @@ from .module import VariationalModule
 __all__ = [
     "blank_module",
     "build_module",
+    "column_limits",
     "column_moments",
     "column_scaling",
     "scaled_axes",
+    "tail_shares",
     "weight_dtype",
 ]
+
+#: About this many numbers, of rows at equal distances, tell where tails begin.
+_LIMIT_NUMBERS = 2**18
+_LIMIT_ROWS = 100  # at least
+_TAIL_ROWS = 50  # of fewer, a tail cannot be told from chance
+#: Largest distance of an entry, in ranges of its column without tails: float32 holds its square.
+_FARTHEST = 1e14
 
 #: Limits of the posterior variance at the start, which is the noise's share of a component.
 _START_VARIANCE = (1e-3, 0.5)
 
 
-def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
-    """Moments of all rows of X, of which each process reads its share.
+def column_limits(X: Any, modes: list[tuple[Columns, str | None]]) -> np.ndarray | None:
+    """Limits of the columns with the mode "robust", (2, n_features), or None if there are none.
+
+    Entries beyond the limits count as if they lay on them. Those of other columns are infinite.
+    """
+    robust = [columns for columns, mode in modes if mode == "robust"]
+    if not robust:
+        return None
+    rows, limits = _some_rows(X), np.full((2, X.shape[1]), np.inf) * [[-1.0], [1.0]]
+    for columns in robust:
+        limits[:, columns] = tail_limits(rows[:, columns])
+    return limits
+
+
+def tail_shares(X: Any, modes: list[tuple[Columns, str | None]]) -> np.ndarray:
+    """Share of the variance of each column with the mode "feature" that its tails add.
+
+    Zero for other columns, and for few rows: (n_features,).
+    """
+    shares, standardised = np.zeros(X.shape[1]), [c for c, mode in modes if mode == "feature"]
+    if not standardised or X.shape[0] < _TAIL_ROWS:
+        return shares
+    rows = _some_rows(X)
+    for columns in standardised:
+        own = rows[:, columns]
+        within = np.nanvar(np.clip(own, *tail_limits(own)), axis=0)
+        whole = np.nanvar(own, axis=0)
+        shares[columns] = 1 - np.divide(within, whole, out=np.ones_like(whole), where=whole > 0)
+    return shares
+
+
+def column_moments(
+    X: Any, names: np.ndarray | None, processes: Any, limits: np.ndarray | None = None
+) -> Moments:
+    """Moments of all rows of X within limits, of which each process reads its share.
 
     Raises a ValueError, with the names of columns, if a column has no value, or a variance that
     float64 cannot hold.
@@ -40,7 +82,7 @@ def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
     with np.errstate(over="ignore", invalid="ignore"):
         with processes.raise_on_all():
             for chunk in dense_chunks(processes.local_rows(X)):
-                moments.update(chunk)
+                moments.update(_within(chunk, limits))
         moments, *others = processes.gather_objects(moments)
         for other in others:
             moments.merge(other)
@@ -61,15 +103,22 @@ def column_moments(X: Any, names: np.ndarray | None, processes: Any) -> Moments:
 
 
 def scaled_axes(
-    X: Any, moments: Moments, scaling: Scaling, n_components: int, rng: np.random.RandomState
+    X: Any,
+    moments: Moments,
+    scaling: Scaling,
+    n_components: int,
+    rng: np.random.RandomState,
+    limits: np.ndarray | None = None,
 ) -> Axes:
-    """Principal axes of scaled X, missing entries at the mean."""
+    """Principal axes of scaled X within limits, missing entries at the mean."""
 
     def chunks() -> Iterator[np.ndarray]:
         for chunk in dense_chunks(X):
+            chunk = _within(chunk, limits)
             yield scaling.apply(np.where(np.isnan(chunk), moments.mean, chunk))
 
-    sparse = X if issparse(X) and not moments.missing else None
+    plain = issparse(X) and not moments.missing and limits is None
+    sparse = X if plain else None
     return principal_axes(moments, *scaling, n_components, chunks, rng, sparse)
 
 
@@ -78,7 +127,8 @@ def column_scaling(
 ) -> Scaling:
     """Scaling of the columns; constant columns are centred only.
 
-    The mode is "feature", "global" or None, for all columns or for each of several ranges.
+    The mode is "feature", "robust" (of moments within limits), "global" or None, for all columns
+    or for each of several ranges.
     """
     scaling = Scaling(np.zeros_like(moments.mean), np.ones_like(moments.mean))
     # the rounding errors of a constant column are no variance
@@ -86,7 +136,7 @@ def column_scaling(
     variance = np.where(np.sqrt(moments.variance) > rounding, moments.variance, 0.0)
     for columns, mode in modes if isinstance(modes, list) else [(slice(None), modes)]:
         if mode is not None:
-            own = variance[columns] if mode == "feature" else variance[columns].mean()
+            own = variance[columns].mean() if mode == "global" else variance[columns]
             scaling.shift[columns] = moments.mean[columns]
             scaling.scale[columns] = np.where(own > 0, np.sqrt(own), 1.0)
     return scaling
@@ -180,6 +230,28 @@ def blank_module(
 def weight_dtype(precision: str) -> torch.dtype:
     """Dtype of weights, codes and scores."""
     return torch.float64 if precision == "float64" else torch.float32
+
+
+def _some_rows(X: Any) -> np.ndarray:
+    """Rows at equal distances, in bounded memory."""
+    n_rows = min(X.shape[0], max(_LIMIT_NUMBERS // X.shape[1], _LIMIT_ROWS))
+    return dense(X[np.linspace(0, X.shape[0] - 1, n_rows).astype(int)])
+
+
+def _within(chunk: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
+    """A chunk whose entries are moved to within limits, if there are some."""
+    if limits is None:
+        return chunk
+    low, high = limits
+    far = np.abs(chunk - np.clip(chunk, low, high)) > _FARTHEST * (high - low)
+    if far.any():
+        row, column = np.argwhere(far)[0]
+        raise ValueError(
+            "X must have no entry farther from the others of its column than "
+            f"{_FARTHEST:.0g} times their range. Got {chunk[row, column]:.2g} in column {column}: "
+            "replace it by NaN, or remove the row."
+        )
+    return np.clip(chunk, low, high)
 
 
 def _flags(n_features: int, n_components: int) -> torch.nn.Linear:

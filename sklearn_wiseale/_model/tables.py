@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.preprocessing import OneHotEncoder
 
 from .._data.frames import Field, FrameLibrary, library_named
-from ..likelihoods import LIKELIHOODS, Categorical, Gaussian, Likelihood, Mixed
+from ..likelihoods import LIKELIHOODS, Categorical, Gaussian, Likelihood, Mixed, StudentT
 
 __all__ = ["Column", "Table", "has_only_numbers"]
 
@@ -443,7 +443,7 @@ def _column(
     origin = step = 0.0
     if field.kind == "date":
         origin, step = float(low), library.date_step(field.dtype, known)
-    elif isinstance(likelihood, Gaussian) and (known == np.rint(known)).all():
+    elif isinstance(likelihood, (Gaussian, StudentT)) and (known == np.rint(known)).all():
         step = 1.0
     column = Column(name, field.dtype, likelihood, None, step, origin, float(low), float(high))
     if field.kind == "date" or not isinstance(likelihood, Gaussian) or not len(known):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["warn_of_collapse", "warn_of_end"]
+from .._model.start import tail_shares
+
+__all__ = ["warn_of_collapse", "warn_of_end", "warn_of_tails"]
 
 #: Share of the whole fall of the held-out loss from which a fall in the last quarter is too late.
 _LATE_SHARE = 0.1
+#: Share of a column's variance that its tails may add without a warning.
+_TAIL_SHARE = 0.95
+_SHOWN = 5  # names of columns
 
 
 def warn_of_end(estimator: Any) -> None:
@@ -40,6 +46,24 @@ def warn_of_end(estimator: Any) -> None:
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def warn_of_tails(X: Any, names: np.ndarray | None, estimator: Any) -> None:
+    """Warn if a few entries have nearly all of the variance by which a column is scaled."""
+    modes = estimator._built["likelihood"].scale_modes(estimator.scale, X.shape[1])
+    shares = tail_shares(X, modes)
+    heavy = np.flatnonzero(shares > _TAIL_SHARE)
+    if not len(heavy):
+        return
+    shown = ", ".join(str(i) if names is None else repr(names[i]) for i in heavy[:_SHOWN])
+    more = f" and {len(heavy) - _SHOWN} others" if len(heavy) > _SHOWN else ""
+    warnings.warn(
+        f"A few entries, far from the others, have more than {_TAIL_SHARE:.0%} of the variance of "
+        f"column {shown}{more}, and determine scaling and codes. Try likelihood='student_t', or a "
+        "transformation of the column, such as its logarithm.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def warn_of_collapse(n_active: int, estimator: Any) -> None:

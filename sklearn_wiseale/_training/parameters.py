@@ -98,7 +98,7 @@ def check_parameters(estimator: BaseEstimator) -> dict[str, Any]:
 
 def check_scale(scale: str | None, likelihood: Likelihood) -> None:
     """Raise a ValueError if data of this likelihood cannot be scaled like that."""
-    if scale in ("feature", "global") and not likelihood.scalable:
+    if scale in ("feature", "robust", "global") and not likelihood.scalable:
         raise ValueError(
             "The 'scale' parameter of WiSEALETransformer must be 'auto' or None with the "
             f"likelihood {likelihood!r}, whose data cannot be scaled. Got {scale!r} instead."

@@ -15,6 +15,7 @@ from ._gaussian import GaussianNoise as GaussianNoise
 from ._mixed import Mixed
 from ._negative_binomial import NegativeBinomial
 from ._poisson import Poisson
+from ._student_t import StudentT
 
 __all__ = [
     "LIKELIHOODS",
@@ -26,11 +27,13 @@ __all__ = [
     "NegativeBinomial",
     "Observation",
     "Poisson",
+    "StudentT",
 ]
 
 #: Strings accepted by ``WiSEALETransformer(likelihood=...)``.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
+    "student_t": StudentT,
     "bernoulli": Bernoulli,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,

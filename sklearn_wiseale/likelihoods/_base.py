@@ -89,7 +89,7 @@ class Observation(nn.Module):
         """Set running estimates, if any, from rows that were held out."""
 
     def noise_std(self) -> Tensor | None:
-        """Standard deviation of Gaussian noise in scaled units, or None if there is no such noise.
+        """Standard deviation of Gaussian, or scale of Student-t noise in scaled units, or None.
 
         Its shape is (1,) if all columns share it, else (n_features,), with NaN for columns of other
         likelihoods.
@@ -133,7 +133,7 @@ class Likelihood(Part):
     (1, 2)
     """
 
-    #: The scaling for ``scale="auto"``: "feature", "global" or None.
+    #: The scaling for ``scale="auto"``: "feature", "robust", "global" or None.
     natural_scale: str | None = None
     #: Whether X may be scaled; counts and probabilities may not.
     scalable = False
