@@ -1,4 +1,4 @@
-"""Outlier detection with the density that a transformer has learned, and with its rows."""
+"""Outlier detection with the density that a transformer has learned, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ _SAME, _LARGEST = 1e-6, 1e150
 class WiSEALEDetector(OutlierMixin, BaseEstimator):
     r"""Outlier detection by the density that a transformer learns, and by nearest neighbours.
 
-    Two estimates of the log-density of a row are added. That of the model,
-    :meth:`WiSEALETransformer.score_samples`, follows the structure of all rows together. That of
-    the nearest training rows is local. See Notes.
+    The score of a row joins two distances: that to the model, from the density of
+    :meth:`WiSEALETransformer.score_samples`, which follows the structure of all rows together; and
+    that to the nearest training rows, which is local.
 
-    ``fit`` takes the rows as they are: a few outliers among many rows do little harm, but rows that
-    are known to be usual make a better detector.
+    It is best trained with usual rows. Outliers among the training rows raise the scores of rows
+    like them.
 
     Parameters
     ----------
     transformer : WiSEALETransformer, default=None
-        Its clone is fitted. None is ``WiSEALETransformer(n_components=2)``.
+        Its clone is fitted. None is ``WiSEALETransformer()``, with two components: one to four were
+        alike on nine data sets, more did worse.
 
     contamination : "auto" or float, default="auto"
-        Share of outliers among the training rows, in (0, 0.5]: so many of them are below
-        ``offset_``. "auto" takes for outliers the rows with scores below
-        :math:`Q_1 - 1.5 (Q_3 - Q_1)`, with the quartiles of the scores of the training rows
-        (Tukey's fence), however many they are.
+        Share of outliers among the training rows, in (0, 0.5]: so many of them have scores below
+        ``offset_``. "auto" takes for outliers the rows with distances, ``exp(-score)``, above
+        Tukey's fence :math:`Q_3 + 1.5 (Q_3 - Q_1)`, with the quartiles of the training rows: few
+        rows if there are no outliers, and as many as there are up to a quarter.
 
-    density : {"both", "model", "neighbors"}, default="both"
-        The estimates of log-density that make the score: that of the transformer's model, that of
-        the nearest training rows, or both, added. "model" keeps no training rows.
+    distance : {"both", "model", "neighbors"}, default="both"
+        The distances that make the score. "model" keeps no training rows.
 
     n_neighbors : int, default=3
-        Neighbours whose distances count, unless ``density="model"``.
+        Neighbours whose distances count, unless ``distance="model"``.
 
     max_rows : int, default=10000
         Maximum number of training rows, drawn at random, that are kept for their distances. They
@@ -73,7 +73,7 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
 
     neighbors_ : NearestNeighbors
         The kept training rows, in the scaled units of the transformer; not with
-        ``density="model"``.
+        ``distance="model"``.
 
     n_features_in_ : int
         Columns of X.
@@ -89,17 +89,20 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
 
     Notes
     -----
-    With D columns and the distances :math:`d_j` of a row to its k nearest training rows, in scaled
-    units, the score is, up to a constant,
+    With D columns, the distances :math:`d_j` of a row to its k nearest training rows, in scaled
+    units, and the largest density :math:`p_{\max}` of a training row, the score is
 
     .. math::
 
-        \log p(x) - D \cdot \frac1k \sum_{j=1}^k \log(d_j + \varepsilon).
+        -\frac1k \sum_{j=1}^k \log(d_j + \varepsilon) - \log \sqrt{1 + m^2 / D}, \qquad
+        m^2 = 2 \log \frac{p_{\max}}{p(x)}.
 
-    The second term is the nearest-neighbour estimate of the log-density (Loftsgaarden and
-    Quesenberry 1965), averaged over j. It falls with the logarithm of a distance, the first with
-    its square: a row that is far off in one column cannot hide in either. :math:`\varepsilon` is a
-    tenth of the median distance, so that rows that are equal do not stand out.
+    Multiplied by D, the first term is the nearest-neighbour estimate of the log-density
+    (Loftsgaarden and Quesenberry 1965), averaged over j, up to a constant. If the density is
+    Gaussian, m is the Mahalanobis distance; the second term has the tails of a multivariate
+    Student t. Data have heavy tails: with the square of m in place of its logarithm, a far value in
+    one column would outweigh everything else. :math:`\varepsilon` is a tenth of the median distance
+    among training rows, so that rows that are equal do not stand out.
 
     A training row that was kept is no neighbour of its own: a row that equals a kept one has the
     next neighbour instead. Missing entries are filled with their expected values given the others:
@@ -132,7 +135,7 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
     _parameter_constraints: dict[str, list[Any]] = {
         "transformer": [WiSEALETransformer, None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "density": [StrOptions({"both", "model", "neighbors"})],
+        "distance": [StrOptions({"both", "model", "neighbors"})],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "max_rows": [Interval(Integral, 2, None, closed="left")],
         "random_state": ["random_state"],
@@ -144,6 +147,7 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
     n_features_in_: int
     feature_names_in_: np.ndarray
     _least: float  # added to distances, scaled units
+    _highest: float  # log-density of a training row, scaled units
 
     _doc_link_module = "sklearn_wiseale"
     _doc_link_template = EstimatorSteps._doc_link_template
@@ -153,14 +157,14 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         transformer: WiSEALETransformer | None = None,
         *,
         contamination: str | float = "auto",
-        density: str = "both",
+        distance: str = "both",
         n_neighbors: int = 3,
         max_rows: int = 10_000,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.transformer = transformer
         self.contamination = contamination
-        self.density = density
+        self.distance = distance
         self.n_neighbors = n_neighbors
         self.max_rows = max_rows
         self.random_state = random_state
@@ -204,20 +208,21 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         if hasattr(transformer, "feature_names_in_"):
             self.feature_names_in_ = transformer.feature_names_in_
         model, rows = self._rows(X)
-        self.__dict__.pop("neighbors_", None)
-        if self.density != "model":
+        for name in ("neighbors_", "_highest"):
+            self.__dict__.pop(name, None)
+        if self.distance != "model":
             self._keep(rows, rng)
         scores = self._scores(model, rows)
         if self.contamination == "auto":
-            low, high = np.percentile(scores, [25, 75])
-            self.offset_ = float(low - 1.5 * (high - low))
+            low, high = np.percentile(np.exp(-scores), [25, 75])
+            self.offset_ = float(-np.log(high + 1.5 * (high - low)))
         else:
             self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
         return self
 
     @enough_memory(TO_SCORE)
     def score_samples(self, X: Any) -> np.ndarray:
-        """How usual rows are: the estimates of their log-density, added.
+        """How usual rows are: the lower, the more unusual.
 
         Parameters
         ----------
@@ -226,8 +231,7 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats, up to a constant; the lower, the more unusual. A row's score depends on this row
-            alone.
+            Minus the logarithms of the distances. A row's score depends on this row alone.
 
         Raises
         ------
@@ -247,7 +251,6 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         decision : ndarray of shape (n_samples,)
-            Nats.
         """
         return self.score_samples(X) - self.offset_
 
@@ -292,19 +295,27 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
 
     def _scores(self, model: WiSEALETransformer, rows: Rows) -> np.ndarray:
         scores = np.zeros(len(rows))
-        if self.density != "neighbors":
-            width = rows.X.shape[1]
-            given = model.net_.module_, rows, model.n_components_, default_draws(width)
-            scores += log_likelihoods(*given, np.ones(width))[0].numpy(force=True)
-        if self.density != "model":
+        if self.distance != "neighbors":
+            scores -= self._log_distance_to_model(model, rows)
+        if self.distance != "model":
             scores -= np.concatenate([self._log_distances(x) for x in rows.chunks()])
         return np.where(np.isnan(scores), -np.inf, scores)
 
+    def _log_distance_to_model(self, model: WiSEALETransformer, rows: Rows) -> np.ndarray:
+        """Logarithm of the square root of 1 + m^2 / D: (n,)."""
+        width = rows.X.shape[1]
+        given = model.net_.module_, rows, model.n_components_, default_draws(width)
+        log_density = log_likelihoods(*given, np.ones(width))[0].numpy(force=True)
+        if not hasattr(self, "_highest"):  # in fit
+            self._highest = float(log_density.max())
+        squared = 2 * np.maximum(self._highest - log_density, 0.0)
+        return 0.5 * np.log1p(squared / width)
+
     def _log_distances(self, x: torch.Tensor) -> np.ndarray:
-        """Mean logarithm of the distances of scaled rows to kept ones, times columns: (n,)."""
-        kept = self.neighbors_.n_neighbors
+        """Mean logarithm of the distances of scaled rows to the nearest kept ones: (n,)."""
+        n_neighbors = self.neighbors_.n_neighbors
         near = x.numpy(force=True).clip(-_LARGEST, _LARGEST)
-        distances, _ = self.neighbors_.kneighbors(near, n_neighbors=kept + 1)
+        distances, _ = self.neighbors_.kneighbors(near, n_neighbors=n_neighbors + 1)
         itself = distances[:, :1] <= _SAME
         distances = np.where(itself, distances[:, 1:], distances[:, :-1])
-        return x.shape[1] * np.log(distances + self._least).mean(axis=1)
+        return np.log(distances + self._least).mean(axis=1)
