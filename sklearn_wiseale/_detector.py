@@ -60,8 +60,7 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         are part of pickles.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the fit of the transformer and of the rows to keep. None leaves the transformer its
-        own.
+        Seed of the transformer's fit and of the rows to keep. None takes that of the transformer.
 
     Attributes
     ----------
@@ -199,25 +198,27 @@ class WiSEALEDetector(OutlierMixin, BaseEstimator):
         """
         self._validate_params()
         transformer = clone(self.transformer or WiSEALETransformer())
-        rng = check_seed(self.random_state)
-        if self.random_state is not None:
+        given = self.random_state is not None
+        rng = check_seed(self.random_state if given else transformer.random_state)
+        if given:
             transformer.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
-        self.transformer_ = transformer.fit(X)
+        transformer.fit(X)
+        for name in ("offset_", "neighbors_", "_highest", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+        self.transformer_ = transformer
         self.n_features_in_ = transformer.n_features_in_
-        self.__dict__.pop("feature_names_in_", None)
         if hasattr(transformer, "feature_names_in_"):
             self.feature_names_in_ = transformer.feature_names_in_
         model, rows = self._rows(X)
-        for name in ("neighbors_", "_highest"):
-            self.__dict__.pop(name, None)
         if self.distance != "model":
             self._keep(rows, rng)
         scores = self._scores(model, rows)
-        if self.contamination == "auto":
+        share = self.contamination
+        if isinstance(share, str):
             low, high = np.percentile(np.exp(-scores), [25, 75])
             self.offset_ = float(-np.log(high + 1.5 * (high - low)))
         else:
-            self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
+            self.offset_ = float(np.percentile(scores, 100.0 * share))
         return self
 
     @enough_memory(TO_SCORE)

@@ -29,8 +29,8 @@ UNYIELDED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def X():
+@pytest.fixture(scope="module", name="X")
+def rows_near_a_plane():
     """Rows near a plane."""
     rng = np.random.RandomState(0)
     rows = rng.standard_normal((300, 2)) @ rng.standard_normal((2, 6))
@@ -262,7 +262,7 @@ def test_dataframe_with_categories(X):
     ],
 )
 def test_errors_name_the_argument_and_what_is_allowed(X, params, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="of WiSEALEDetector must be") as error:
         WiSEALEDetector(**params).fit(X)
     assert all(word in str(error.value) for word in words), error.value
 
@@ -276,3 +276,11 @@ def test_rows_of_another_width_are_refused(detector, X):
 def test_unfitted_detector_says_so(X, method):
     with pytest.raises(NotFittedError, match="WiSEALEDetector"):
         getattr(WiSEALEDetector(), method)(X)
+
+
+def test_refused_rows_leave_the_detector_as_it_was(detector, X):
+    fitted = clone(detector).fit(X)
+    scores = fitted.score_samples(X)
+    with pytest.raises(ValueError, match="infinity"):
+        fitted.fit(np.where(X == X.max(), np.inf, X))
+    np.testing.assert_array_equal(fitted.score_samples(X), scores)

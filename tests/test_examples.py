@@ -33,6 +33,12 @@ def test_quick_run_of_a_study_ends_well(script):
     assert "mse" in done.stdout.lower()
 
 
+def test_quick_run_of_the_detectors_ends_well():
+    done = run("anomaly.py", "--quick")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "AUC" in done.stdout
+
+
 @pytest.mark.long
 def test_quick_run_on_a_device_ends_well_and_goes_on(tmp_path):
     command = ["gpu.py", "--quick", "--device", "cpu", "--out", tmp_path / "codes"]
