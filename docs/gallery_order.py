@@ -17,6 +17,7 @@ FIRST = [
     "plot_searches",
     "plot_custom_network",
     "plot_sampling_interpolation",
+    "plot_outliers",
     "plot_anomaly_scores",
     "plot_compare_reducers",
     "plot_linear_is_pca",

@@ -436,7 +436,7 @@ class EstimatorSteps(BaseEstimator):
             self._image_shape = image_shape
         return X
 
-    def _from_frame(self, X: Any, *, reset: bool) -> Any:
+    def _from_frame(self, X: Any, *, reset: bool, estimator: BaseEstimator | None = None) -> Any:
         """The array of a dataframe with columns of several kinds; everything else as it is."""
         library = library_of(X)
         if reset:
@@ -468,7 +468,7 @@ class EstimatorSteps(BaseEstimator):
                 f"{self._table.names!r}. Got {type(X).__name__}."
             )
         refuse_empty_frames(X)
-        validate_data(self, X, reset=False, skip_check_array=True)
+        validate_data(estimator or self, X, reset=False, skip_check_array=True)
         return self._table.encode(X, library)
 
     def _training_rows(self, X: Any, missing: bool, index: np.ndarray | None = None) -> Rows:
@@ -476,15 +476,19 @@ class EstimatorSteps(BaseEstimator):
         device = torch.device(self._ready_net().device)
         return Rows(X, self._scaling, self._dtype, device, index, missing=missing)
 
-    def _rows_in_use(self, X: Any, *, float64: bool = False) -> Rows:
+    def _rows_in_use(
+        self, X: Any, *, float64: bool = False, estimator: BaseEstimator | None = None
+    ) -> Rows:
         """Rows of X; each chunk is checked for NaN and infinity when it is read.
 
-        With ``float64``, they are on the CPU if the net's device does not support float64.
+        With ``float64``, they are on the CPU if the net's device does not support float64. Errors
+        about the columns name ``estimator``, by default this one.
         """
         check_is_fitted(self)
+        named = estimator or self
         X, _ = image_rows(X, self._built["network"])
-        X = self._from_frame(X, reset=False)
-        X = check_rows(self, X, reset=False, finite=False, names=self._table is None)
+        X = self._from_frame(X, reset=False, estimator=named)
+        X = check_rows(named, X, reset=False, finite=False, names=self._table is None)
         self._built["likelihood"].check_support(X)
         return self._rows(X, float64=float64)
 
@@ -557,6 +561,17 @@ class EstimatorSteps(BaseEstimator):
     @property
     def _dtype(self) -> torch.dtype:
         return weight_dtype(self._built["precision"])
+
+    def _in_float64(self) -> Any:
+        """A copy that computes in float64; on the CPU if the device does not support it."""
+        twin, net = copy.copy(self), self._ready_net().snapshot()
+        if torch.device(net.device).type == "mps":
+            twin.device = net.device = "cpu"
+            net.module_.cpu()
+        net.module_.double().autocast = False
+        twin.net_, twin.precision = net, "float64"
+        twin._built = {**self._built, "precision": "float64"}
+        return twin
 
     def _ready_net(self) -> VariationalNet:
         """The net, moved to the current value of ``device``.

@@ -39,6 +39,12 @@ def test_quick_run_of_wild_rows_ends_well():
     assert "wild rows, wine: gaussian r2" in done.stdout
 
 
+def test_quick_run_of_the_detectors_ends_well():
+    done = run("anomaly.py", "--quick")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "AUC" in done.stdout
+
+
 @pytest.mark.long
 def test_quick_run_on_a_device_ends_well_and_goes_on(tmp_path):
     command = ["gpu.py", "--quick", "--device", "cpu", "--out", tmp_path / "codes"]

@@ -23,7 +23,7 @@ LAYERS = [
     {"_steps"},
     {"_generation", "_explanation"},
     {"_transformer"},
-    {"_load"},
+    {"_load", "_detector"},
     {"__init__"},
 ]
 #: Rooms that use the public face of an estimator, and of the package only the checks of arguments

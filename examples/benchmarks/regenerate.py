@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from anomaly import OURS, TUNED
 from width import frontier_gains
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,23 @@ def robust():
             for column, digits in (("r2", 3), ("score", 2))
         )
         yield "" if part == before else part, name, *r2, *score
+
+
+def anomaly():
+    """AUC of detectors."""
+    rows, methods = read("anomaly"), [*OURS.values(), "kNN", "isolation forest"]
+    yield "Data", "WiSE-ALE", "its model alone", "its neighbours alone", "kNN", "Isolation forest"
+    names = dict.fromkeys(row["data"] for row in rows)
+    table = {d: [mean(rows, "auc", data=d, method=m) for m in methods] for d in names}
+    chosen = [values for name, values in table.items() if name in TUNED]
+    others = [values for name, values in table.items() if name not in TUNED]
+    table |= {
+        "All": np.mean([*chosen, *others], axis=0),
+        "Used to choose defaults": np.mean(chosen, axis=0),
+        "Others": np.mean(others, axis=0),
+    }
+    for name, values in table.items():
+        yield name, *best(values, 1, smallest=False)
 
 
 def features():
@@ -388,7 +406,7 @@ def percent(ratio):
 
 
 TABLES = (
-    small_tables, mnist, engine, kinds, imputation, robust, features, paper_default,
+    small_tables, mnist, engine, kinds, imputation, robust, anomaly, features, paper_default,
     paper_hypervolume, paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
     *(
@@ -576,10 +594,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", action="store_true", help="measure first")
     parser.add_argument("--data", help="npz file with MNIST; default: OpenML")
+    parser.add_argument("--outliers", help="folder of ADBench's sets; default: not run")
     arguments = parser.parse_args()
     if arguments.run:
-        for script, takes_data in SCRIPTS.items():
-            data = ["--data", arguments.data] if takes_data and arguments.data else []
+        folders = {"anomaly": arguments.outliers} if arguments.outliers else {}
+        given = {name: arguments.data if takes else None for name, takes in SCRIPTS.items()}
+        for script, path in (given | folders).items():
+            data = ["--data", path] if path else []
             command = [sys.executable, str(Path(__file__).parent / f"{script}.py"), *data]
             print(" ".join(command), flush=True)
             subprocess.run(command, check=True)
