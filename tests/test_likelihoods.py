@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.likelihoods import (
     LIKELIHOODS,
     NOISE_FLOOR,
@@ -760,6 +761,30 @@ def test_encoder_sees_the_logarithm_of_wild_entries(dtype):
     far = torch.tensor([[-1e9], [-5.0], [5.0], [1e9]], dtype=dtype)
     expected = far.sign() * (4 + torch.log1p(far.abs() - 4))
     torch.testing.assert_close(module.embed(centre + spread * far), centre + spread * expected)
+
+
+@pytest.mark.parametrize("kind", ["dense", "missing", "sparse"])
+def test_the_start_does_not_depend_on_how_wild_a_row_is(kind, rng):
+    X, starts = rng.standard_normal((120, 3)) @ rng.standard_normal((3, 6)), []
+    if kind == "missing":
+        X[5::9, 2] = np.nan
+    for size in (1e2, 1e5):
+        rows = X.copy()
+        rows[::40] = size * np.array([1, -1, 1, 1, -1, 1])
+        # the first epoch leaves the start as it is
+        params = {"learning_rate": 1e-300, "max_epochs": 1, "random_state": 0}
+        model = WiSEALETransformer(2, likelihood=StudentT(), early_stopping=False, **params)
+        model.fit(sparse.csr_array(rows) if kind == "sparse" else rows)
+        # codes of rows with missing entries also depend on the noise, which one epoch changes
+        starts.append(model.transform(X[~np.isnan(X).any(axis=1)]))
+    np.testing.assert_allclose(starts[1], starts[0], rtol=1e-3, atol=1e-3)
+
+
+def test_entries_too_far_for_float32_are_named(rng):
+    X = rng.standard_normal((50, 3))
+    X[7, 1] = 1e20
+    with pytest.raises(ValueError, match=r"no entry farther.*Got 1e\+20 in column 1"):
+        WiSEALETransformer(1, likelihood="student_t").fit(X)
 
 
 # learned dispersion ---------------------------------------------------------------------------

@@ -118,9 +118,7 @@ def main():
                 for method in METHODS:
                     if (name, method, seed) in done:
                         continue
-                    numbers = measure(
-                        part, name, method, seed, **{"max_epochs": 2} if quick else {}
-                    )
+                    numbers = measure(part, name, method, seed, **few)
                     line = [part, name, method, seed, *numbers]
                     rows.append(dict(zip(FIELDS, line, strict=True)))
                     if not quick:
