@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
+from numbers import Integral
 from typing import Any
 
 import joblib
@@ -31,6 +32,7 @@ from ._model.start import (
     weight_dtype,
 )
 from ._model.tables import Table, has_only_numbers
+from ._model_selection import choose_n_components
 from ._persistence.checkpoint import Checkpoint
 from ._training.callbacks import (
     BestState,
@@ -58,7 +60,7 @@ class EstimatorSteps(BaseEstimator):
     :class:`~sklearn_wiseale.WiSEALETransformer` adds the parameters and the public methods.
     """
 
-    n_components: int
+    n_components: int | float | str
     objective: str | Objective
     likelihood: str | Likelihood | dict[Any, str | Likelihood]
     network: str | Network
@@ -193,6 +195,19 @@ class EstimatorSteps(BaseEstimator):
                 f"Got n_samples={X.shape[0]}."
             )
 
+    def _set_n_components(self, X: Any, given: Any, processes: Processes) -> None:
+        """Set ``n_components_``, for a validated X and the one that ``fit`` was given."""
+        asked = self.n_components
+        if not isinstance(asked, Integral):
+            if processes.size > 1:
+                raise ValueError(
+                    f"n_components must be an int for several processes. Got {asked!r}."
+                )
+            images = None if self._image_shape is None else X.reshape(-1, *self._image_shape)
+            rows = given if self._table is not None else X if images is None else images
+            asked = choose_n_components(self, rows, X.shape[1], asked)
+        self.n_components_ = int(asked)
+
     def _hash_parameters(self, processes: Processes) -> str:
         """Hash of the parameters on which the course of a fit depends."""
         if self.checkpoint is None:
@@ -246,7 +261,7 @@ class EstimatorSteps(BaseEstimator):
                     f"training goes on from a fitted state. Got {now!r} instead: set it back, or "
                     "call fit with warm_start=False."
                 )
-            divergence = now.build(self._width, self.n_components)
+            divergence = now.build(self._width, self.n_components_)
             self.net_.criterion_ = divergence.to(self.net_.device)
             self._built = {**self._built, name: now}
 
@@ -263,14 +278,14 @@ class EstimatorSteps(BaseEstimator):
         self._inverse_dtype = np.result_type(X.dtype, narrow).type
 
         def axes_and_seed() -> tuple[Any, int]:
-            axes = scaled_axes(X, moments, self._scaling, self.n_components, rng, limits)
+            axes = scaled_axes(X, moments, self._scaling, self.n_components_, rng, limits)
             return axes, int(rng.randint(np.iinfo(np.int32).max))
 
         axes, seed = processes.from_first(axes_and_seed)
         model = likelihood, parts["network"], self.precision
         with private_torch_rng(seed, torch.device("cpu")):
-            module = build_module(moments, self._scaling, axes, self.n_components, *model)
-            divergence = parts["objective"].build(X.shape[1], self.n_components)
+            module = build_module(moments, self._scaling, axes, self.n_components_, *model)
+            divergence = parts["objective"].build(X.shape[1], self.n_components_)
         if not all(estimate.isfinite().all() for estimate in module.likelihood.buffers()):
             dtype = str(weight_dtype(self.precision)).removeprefix("torch.")
             raise ValueError(
@@ -293,7 +308,6 @@ class EstimatorSteps(BaseEstimator):
         fixed = {name: getattr(self, name) for name in ("n_components", "scale", "precision")}
         self._built = {**fixed, **parts}
         self._net_params = self.net_params and dict(self.net_params)
-        self.n_components_ = self.n_components
         self.__dict__.pop("_components", None)
         self._n_axes = len(axes.variance)
         self.n_samples_seen_ = 0

@@ -63,8 +63,11 @@ class WiSEALETransformer(
 
     Parameters
     ----------
-    n_components : int, default=2
-        Dimensions of the codes.
+    n_components : int, "auto" or float in (0, 1), default=2
+        Dimensions of the codes. "auto" chooses the smallest number, up to 32, with which the score
+        of held-out rows is within one standard error of the best one. A float is the share of the
+        variance of held-out rows to reconstruct, with as few components as possible. Both take
+        about ten fits; see :ref:`n-components`.
 
     objective : {"wiseale", "elbo", "infovae", "wae"} or Objective, default="wiseale"
         The objective to minimise; a string selects a class with its default parameters. See
@@ -175,6 +178,9 @@ class WiSEALETransformer(
         "diverged" (a loss that was not finite), "callback" or "interrupted". ``partial_fit``
         removes this attribute and the two above.
 
+    n_components_ : int
+        Number of components.
+
     n_features_in_ : int
         Columns of X.
 
@@ -242,7 +248,11 @@ class WiSEALETransformer(
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            StrOptions({"auto"}),
+        ],
         "objective": [StrOptions(set(OBJECTIVES)), Objective],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, dict],
         "network": [StrOptions(set(NETWORKS)), Network],
@@ -265,7 +275,7 @@ class WiSEALETransformer(
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | str = 2,
         *,
         objective: str | Objective = "wiseale",
         likelihood: str | Likelihood | dict[Any, str | Likelihood] = "auto",
@@ -386,10 +396,12 @@ class WiSEALETransformer(
             with processes.raise_on_all():
                 parts = check_parameters(self)
                 warm = self.warm_start and hasattr(self, "net_")
-                X = self._validate_rows(X, parts, reset=not warm)
+                given, X = X, self._validate_rows(X, parts, reset=not warm)
                 params_hash = self._hash_parameters(processes)  # before random numbers are drawn
                 rng = check_seed(self.random_state)
             self._require_same_fit(processes, X)
+            if not warm:
+                self._set_n_components(X, given, processes)
             rng = processes.share_rng(rng)
             split_seed = rng.randint(np.iinfo(np.int32).max)
             missing = self._prepare_net(X, parts, undo if warm else None, rng, processes)
@@ -452,7 +464,12 @@ class WiSEALETransformer(
                         "partial_fit does not support early_stopping=True: there is no held-out "
                         "set. Use early_stopping='auto' or False."
                     )
+                if not isinstance(self.n_components, Integral):
+                    raise ValueError(
+                        f"n_components must be an int for partial_fit. Got {self.n_components!r}."
+                    )
                 first = not hasattr(self, "net_")
+                self.n_components_ = self.n_components if first else self.n_components_
                 X = self._validate_rows(X, parts, reset=first)
                 rng = check_seed(self.random_state if first else 0)
             self._require_same_fit(processes, X)

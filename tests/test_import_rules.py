@@ -20,6 +20,7 @@ LAYERS = [
     {"_model"},
     {"_training"},
     {"_persistence"},
+    {"_model_selection"},
     {"_steps"},
     {"_generation", "_explanation"},
     {"_transformer"},

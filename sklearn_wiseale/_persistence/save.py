@@ -276,7 +276,8 @@ def _restore_net(estimator: Any, fitted: Any, state: State) -> None:
     if estimator._table is not None:
         n_features = estimator._table.width
     n_numbers = sum(tensor.numel() for tensor in split_state(state["module"])[0].values())
-    if k != fitted.n_components or not estimator._n_axes <= k <= max(n_numbers, _FEW_COMPONENTS):
+    asked = fitted.n_components if isinstance(fitted.n_components, Integral) else k
+    if k != asked or not estimator._n_axes <= k <= max(n_numbers, _FEW_COMPONENTS):
         raise ValueError(f"it cannot have {k} components")
     column = torch.empty(n_features, dtype=torch.float64, device="meta")
     check_like(state["scaling"], {"shift": column, "scale": column}, "scaling", finite=True)
