@@ -33,6 +33,12 @@ def test_quick_run_of_a_study_ends_well(script):
     assert "mse" in done.stdout.lower()
 
 
+def test_quick_run_of_answers_ends_well():
+    done = run("answers.py", "--quick")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "planted table breast_cancer k 2" in done.stdout
+
+
 def test_quick_run_of_wild_rows_ends_well():
     done = run("robust.py", "--quick")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
-    "robust": False, "overlap": False, "mnist": True, "width": True, "engine": True,
-    "scaling": True, "images": True,
+    "robust": False, "answers": False, "overlap": False, "mnist": True, "width": True,
+    "engine": True, "scaling": True, "images": True,
     "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
     "paper_mnist": True, "paper_frontier": True, "speed": True, "tables": False,
 }  # fmt: skip
@@ -171,6 +171,23 @@ def robust():
             for column, digits in (("r2", 3), ("score", 2))
         )
         yield "" if part == before else part, name, *r2, *score
+
+
+def answers_seeds():
+    """Agreement of fits with other seeds."""
+    yield "Table", "First component the same, of 10 fits", "Rank correlation of the order"
+    for row in read("answers_seeds"):
+        yield row["table"], row["same_first"], row["rank"]
+
+
+def answers_planted():
+    """Rows whose wrong entries are found."""
+    yield "Table", "K", "Chance", "PCA residuals", "Contributions", "Contributions, noise by column"
+    found = {(row["table"], row["k"], row["noise"]): row for row in read("answers_planted")}
+    for (name, k, noise), row in found.items():
+        if noise == "shared":
+            shares = row["residual"], row["share"], found[name, k, "feature"]["share"]
+            yield name, k, row["chance"], *best(list(map(float, shares)), 3, smallest=False)
 
 
 def anomaly():
@@ -406,7 +423,8 @@ def percent(ratio):
 
 
 TABLES = (
-    small_tables, mnist, engine, kinds, imputation, robust, anomaly, features, paper_default,
+    small_tables, mnist, engine, kinds, imputation, robust, anomaly, answers_seeds,
+    answers_planted, features, paper_default,
     paper_hypervolume, paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
     *(

@@ -35,7 +35,7 @@ __all__ = [
 _N_CODES = 256
 _DECODED_NUMBERS = 2**20
 #: Components of the mixture of codes, rows for each, and what is added to its variances.
-_MIXTURE_COMPONENTS = 10
+_MIXTURE_COMPONENTS = 20
 _ROWS_PER_COMPONENT = 20
 _MIXTURE_VARIANCE = 1e-4
 #: Codes from which those of ``sample(given=...)`` are taken, and least effective number of them.
