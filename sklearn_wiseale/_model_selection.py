@@ -18,14 +18,17 @@ _LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _HELD_OUT = 0.25
 #: Numbers of the ladder without a better one, after which it is left.
 _PATIENCE = 2
+#: Nats that a smaller number of components may cost.
+_MAX_LOSS = 0.2
 
 
 def choose_n_components(estimator: Any, X: Any, n_features: int, asked: Any) -> int:
     """Number of components for ``n_components="auto"``, or for a share of variance in (0, 1).
 
     Copies of the estimator are fitted to three quarters of the rows. "auto" is the smallest number
-    whose score of the other rows is within one standard error, over rows, of the best one. For a
-    share, it is the smallest number that reconstructs this share of the other rows' variance.
+    whose score of the other rows is within 0.2 nats and one standard error, over rows, of the best
+    one. For a share, it is the smallest number that reconstructs this share of the other rows'
+    variance.
     """
     seed = estimator.random_state if isinstance(estimator.random_state, int) else 0
     rng = np.random.RandomState(seed)
@@ -70,7 +73,7 @@ def _by_score(score: Any, most: int) -> int:
     top = found[best()]
     for k in sorted(found):
         loss = top - found[k]
-        if loss.mean() <= loss.std() / np.sqrt(len(loss)):
+        if loss.mean() <= min(_MAX_LOSS, loss.std() / np.sqrt(len(loss))):
             return k
     return best()
 

@@ -65,9 +65,9 @@ class WiSEALETransformer(
     ----------
     n_components : int, "auto" or float in (0, 1), default=2
         Dimensions of the codes. "auto" chooses the smallest number, up to 32, with which the score
-        of held-out rows is within one standard error of the best one. A float is the share of the
-        variance of held-out rows to reconstruct, with as few components as possible. Both take
-        about ten fits; see :ref:`n-components`.
+        of held-out rows is within 0.2 nats and one standard error of the best one. A float is the
+        share of the variance of held-out rows to reconstruct, with as few components as possible.
+        Both take about ten fits; see :ref:`n-components`.
 
     objective : {"wiseale", "elbo", "infovae", "wae"} or Objective, default="wiseale"
         The objective to minimise; a string selects a class with its default parameters. See

@@ -176,6 +176,29 @@ def test_loadings_have_names_and_units(model, wine):
     assert isinstance(fitted("gaussian", None)[0].loadings(), np.ndarray)
 
 
+@pytest.mark.filterwarnings("ignore:The start:UserWarning")  # these factors are nearly linear
+@pytest.mark.parametrize("seed", [0, 1])
+def test_planted_factors_are_found_in_order_and_with_their_signs(seed):
+    """Three factors of falling strength, each with columns of its own and given signs."""
+    rng = np.random.RandomState(seed)
+    signs = np.sign(rng.uniform(-1, 1, (3, 8)))
+    signs[:, 0] = 1.0
+    Z = rng.standard_normal((1500, 3))
+    strength = np.array([3.0, 2.0, 1.2])
+    blocks = [np.tanh(0.4 * Z[:, [k]]) * s * strength[k] for k, s in enumerate(signs)]
+    X = np.hstack(blocks) + 0.2 * rng.standard_normal((1500, 24))
+    model = WiSEALETransformer(3, scale="global", random_state=0).fit(X)
+    codes, loadings = model.transform(X), model.loadings()
+    for k in range(3):
+        assert abs(np.corrcoef(codes[:, k], Z[:, k])[0, 1]) > 0.9
+        block = loadings[k, 8 * k : 8 * k + 8]
+        same = np.sign(block) == signs[k]
+        assert same.all() or not same.any()
+        assert (
+            np.abs(block).min() > 3 * np.abs(np.delete(loadings[k], slice(8 * k, 8 * k + 8))).max()
+        )
+
+
 # contributions ----------------------------------------------------------------------------
 
 
