@@ -199,7 +199,7 @@ class WiSEALETransformer(
         with these likelihoods.
         NaN for columns with another one.
 
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         Share of the variance, of columns as the estimator scales them, that the first k components
         reconstruct, less that of the first k - 1; the other components are at their means. A share
         may be negative. The rows are up to 1,000 of those of X, and fewer for more than 8

@@ -230,7 +230,8 @@ class VariationalNet(NeuralNet):
             raise ValueError(f"its history must be a list of rows. Got {rows!r:.80}")
         for row in rows:
             for name in LOSSES:
-                if f"{name}_best" in row and type(row.get(name)) is not float:
+                used = name in row or f"{name}_best" in row
+                if used and type(row.get(name)) is not float:
                     raise ValueError(f"its history must have numbers for {name!r}. Got {row!r:.80}")
         del self.history[:]
         for row in rows:

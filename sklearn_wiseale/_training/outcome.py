@@ -25,6 +25,8 @@ def warn_of_end(estimator: Any) -> None:
         return
     n_iter = estimator.n_iter_
     rows = [estimator.start_losses_, *estimator.history_[-n_iter:]]
+    if not all("valid_loss" in row for row in rows):  # in a checkpoint that was changed
+        return
     losses = [row["valid_loss"] for row in rows]
     useless = estimator.best_epoch_ == 0 and min(losses) == losses[0]
     if useless and n_iter >= estimator.n_iter_no_change:
