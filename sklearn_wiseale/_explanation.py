@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ._data.frames import index_of, library_named
 from ._data.validation import check_count
@@ -58,6 +59,7 @@ class ExplanationMixin(EstimatorSteps):
         >>> reducer.loadings().loc["wisealetransformer0"].abs().idxmax()
         'proline'
         """
+        check_is_fitted(self)
         codes = self._encode(self._rows_in_use(X))[0] if X is not None else self._kept_codes()
         per_unit = mean_loadings(self.net_.module_, codes)
         if not scaled:

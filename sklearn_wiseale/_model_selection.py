@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def choose_n_components(estimator: Any, X: Any, n_features: int, asked: Any) -> 
     one. For a share, it is the smallest number that reconstructs this share of the other rows'
     variance.
     """
-    seed = estimator.random_state if isinstance(estimator.random_state, int) else 0
+    seed = int(estimator.random_state) if isinstance(estimator.random_state, Integral) else 0
     rng = np.random.RandomState(seed)
     train, held_out = (
         _safe_indexing(X, rows) for rows in split_rows(X.shape[0], n_features, _HELD_OUT, rng)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris, load_wine
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_wiseale import WiSEALETransformer, load
@@ -227,6 +228,12 @@ def test_least_contribution_is_that_of_the_wrong_entry(model, wine):
         found = model.contributions(odd, reference=wine)
         assert list(found.idxmin(axis=1)) == [name] * 3
         assert list(found.index) == [0, 1, 2]
+
+
+def test_estimator_must_be_fitted(wine):
+    for method, rows in (("loadings", ()), ("loadings", (wine,)), ("contributions", (wine,))):
+        with pytest.raises(NotFittedError):
+            getattr(WiSEALETransformer(), method)(*rows)
 
 
 def test_reference_has_mean_contributions_of_zero(model, wine):

@@ -86,7 +86,8 @@ def order_components(
         return torch.cat([module.likelihood.mean(decode(module, piece)) for piece in pieces])
 
     def error(means: Tensor) -> float:
-        return float((means - x).square().where(observed, 0.0).sum(dtype=torch.float64))
+        squared = (means - x).square().where(observed, 0.0)
+        return float(squared.sum(dim=1).cpu().sum(dtype=torch.float64))  # MPS has no float64
 
     everything = np.arange(z.shape[1])
     whole, errors, signs = reconstruct(everything), [], []
@@ -109,7 +110,7 @@ def mean_loadings(module: VariationalModule, codes: np.ndarray) -> np.ndarray:
     In scaled units per unit of the code.
     """
     fill = module.fill
-    total = torch.zeros(codes.shape[1], len(fill), dtype=torch.float64, device=fill.device)
+    total = torch.zeros(codes.shape[1], len(fill), dtype=torch.float64, device="cpu")
     for piece in (
         torch.from_numpy(codes).to(fill).split(chunk_length(len(fill), codes.shape[1] + 2))
     ):
@@ -118,5 +119,5 @@ def mean_loadings(module: VariationalModule, codes: np.ndarray) -> np.ndarray:
             means = module.likelihood.mean(module.decoder(z).to(fill.dtype))
             v = torch.zeros_like(means, requires_grad=True)
             for k, column in enumerate(jacobian_columns(means, z, v)[1]):
-                total[k] += column.sum(dim=0, dtype=torch.float64)
-    return (total / len(codes)).numpy(force=True)
+                total[k] += column.sum(dim=0).cpu()
+    return (total / len(codes)).numpy()
