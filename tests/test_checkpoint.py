@@ -24,11 +24,17 @@ def data():
 
 
 def make(**params):
-    return WiSEALETransformer(**{"max_epochs": 6, "random_state": 0, **params})
+    defaults = {"network": MLP(hidden=(16,)), "batch_size": 32, "max_epochs": 6, "random_state": 0}
+    return WiSEALETransformer(**{**defaults, **params})
+
+
+@pytest.fixture(scope="module", name="plain")
+def fitted(X):
+    return make().fit(X)
 
 
 CASES = {
-    "defaults": {},
+    "defaults": {"network": "mlp", "batch_size": "auto"},
     "all rows": {"early_stopping": False},
     "narrow": {"objective": WiSEALE(width=1)},
     "wide": {"objective": WiSEALE(width=4096)},
@@ -108,13 +114,14 @@ OTHER_DATA = {
     ],
     ids=str,
 )
-def test_another_fit_does_not_take_the_checkpoint(other, X, tmp_path, require_same):
+def test_another_fit_does_not_take_the_checkpoint(other, X, plain, tmp_path, require_same):
     interrupt_fit(make(checkpoint=tmp_path), X, 3)
-    changed, data = (other, X) if isinstance(other, dict) else ({}, OTHER_DATA[other](X))
-    for n_left, params, rows in ((1, changed, data), (0, {}, X)):
+    params, rows = (other, X) if isinstance(other, dict) else ({}, OTHER_DATA[other](X))
+    for n_left, expected in ((1, make(**params).fit(rows)), (0, plain)):
         resumed = make(checkpoint=tmp_path, **params).fit(rows).set_params(checkpoint=None)
-        require_same(resumed, make(**params).fit(rows), rows)
+        require_same(resumed, expected, rows)
         assert len(list(tmp_path.iterdir())) == n_left
+        params, rows = {}, X
 
 
 def test_foreign_files_are_refused_and_left(X, tmp_path):
