@@ -254,7 +254,8 @@ def _restore_attributes(attributes: dict[str, Any]) -> None:
         attributes["_table"] = table = Table.from_description(described)
         if len(table.columns) != n_features:
             raise ValueError(f"its table must have {n_features} columns")
-        if names is not None and names != table.names:
+        named = all(type(name) is str for name in table.names)
+        if names != (table.names if named else None):
             raise ValueError("its table must have the names of the features")
 
 
