@@ -94,9 +94,9 @@ def pca(train, test, n_components):
 def umap(train, test, n_components):
     import umap as library
 
-    library.UMAP(n_components, n_epochs=2).fit(train[:500])  # compiles
+    library.UMAP(n_components=n_components, n_epochs=2).fit(train[:500])  # compiles
     start = time.perf_counter()
-    model = library.UMAP(n_components).fit(train)
+    model = library.UMAP(n_components=n_components).fit(train)
     fitted = time.perf_counter()
     model.transform(test)
     return {"fit_seconds": fitted - start, "transform_seconds": time.perf_counter() - fitted}

@@ -186,7 +186,7 @@ def umap(name, train, n_components, seed):
     """Its inverse takes minutes for a thousand codes, and is left out."""
     import umap as library
 
-    model = library.UMAP(n_components, random_state=seed, n_jobs=1).fit(train)
+    model = library.UMAP(n_components=n_components, random_state=seed, n_jobs=1).fit(train)
     model.inverse_transform = None
     return PointCodes(model)
 
