@@ -818,3 +818,15 @@ def test_epochs_without_a_number_leave_a_gap(tables):
     assert display.legend_ is None
     with pytest.raises(ValueError, match=r"one epoch in history_\. Got WiSEALETransformer"):
         train(with_history(tables[2], train_loss=[]))
+
+
+def test_many_points_are_drawn_as_an_image_that_shows_their_density(tmp_path):
+    X = np.random.RandomState(0).standard_normal((30_000, 2))
+    pca = PCA(2).fit(X)
+    few, many = (embed(pca, rows) for rows in (X[:10_000], X))
+    assert not few.scatter_.get_rasterized()
+    assert many.scatter_.get_rasterized()
+    assert many.scatter_.get_alpha() < few.scatter_.get_alpha()
+    for display, name in ((few, "few"), (many, "many")):
+        display.figure_.savefig(tmp_path / f"{name}.svg")
+    assert (tmp_path / "many.svg").stat().st_size < (tmp_path / "few.svg").stat().st_size / 3

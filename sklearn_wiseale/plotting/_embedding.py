@@ -16,6 +16,8 @@ __all__ = ["EmbeddingDisplay"]
 
 #: Largest number of classes with a legend; more classes get a colour bar.
 _LEGEND_CLASSES = 20
+#: More points are small and transparent, and drawn as an image in vector files.
+_MANY = 10_000
 #: Radii at which the prior is drawn, in standard deviations.
 _PRIOR_RADII = (1, 2, 3)
 
@@ -183,6 +185,8 @@ class EmbeddingDisplay:
         points, bin_width = _stacked(self.codes[:, 0], self.y) if single else (self.codes, 0.0)
         n = len(points)
         style = {"s": float(np.clip(6000 / max(n, 1), 4, 24)), "alpha": 0.85 if n <= 2000 else 0.5}
+        if n > _MANY:  # points let others through and show the density; files stay small
+            style = {"s": 2.0, "alpha": max(0.05, 5000 / n), "rasterized": True}
         style |= {"linewidths": 0, "zorder": 2.5, **self._colours(), **scatter_kwargs}
         self.scatter_ = ax.scatter(*points.T, **style)
         self.prior_ = self._draw_prior(plt, bin_width) if self.prior else []
