@@ -13,10 +13,11 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._data.frames import library_of
+from ._data.neighbors import nearest_neighbors
 from ._data.rows import Rows, chunk_length, dense, has_missing
 from ._data.scaling import Scaling
 from ._data.validation import check_rows, image_rows, refuse_empty_frames, validate_data
@@ -51,7 +52,7 @@ from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import Network
 from .objectives import Objective
 
-__all__ = ["EstimatorSteps"]
+__all__ = ["EstimatorSteps", "takes_chunks"]
 
 
 class EstimatorSteps(BaseEstimator):
@@ -208,8 +209,20 @@ class EstimatorSteps(BaseEstimator):
             asked = choose_n_components(self, rows, X.shape[1], asked)
         self.n_components_ = int(asked)
 
-    def _hash_parameters(self, processes: Processes) -> str:
-        """Hash of the parameters on which the course of a fit depends."""
+    def _refuse_chunks(self) -> None:
+        """Raise a ValueError if a parameter needs all rows at once, for ``partial_fit``."""
+        if self.early_stopping is True:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: there is no held-out set. Use "
+                "early_stopping='auto' or False."
+            )
+        if not isinstance(self.n_components, Integral):
+            raise ValueError(
+                f"n_components must be an int for partial_fit. Got {self.n_components!r}."
+            )
+
+    def _hash_parameters(self, processes: Processes, classes: np.ndarray | None) -> str:
+        """Hash of the parameters, and of the classes, on which the course of a fit depends."""
         if self.checkpoint is None:
             return ""
         params = self.get_params(deep=False)
@@ -218,9 +231,8 @@ class EstimatorSteps(BaseEstimator):
         if self._callbacks():
             described = describe_callbacks(self._callbacks())
             params["net_params"] = {**params["net_params"], "callbacks": described}
-        return joblib.hash(
-            {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
-        )
+        params = {k: v for k, v in params.items() if k not in ("checkpoint", "verbose", "device")}
+        return joblib.hash(params if classes is None else [params, classes])
 
     def _open_checkpoint(
         self, X: Any, params_hash: str, warm: bool, seed: int
@@ -253,6 +265,8 @@ class EstimatorSteps(BaseEstimator):
         """Take over a changed objective; refuse other changes of what the net was built from."""
         for name, built in self._built.items():
             now = parts.get(name, getattr(self, name))
+            if name == "network" and isinstance(getattr(now, "hidden", None), str):
+                now = clone(now).set_params(hidden=getattr(built, "hidden", now.hidden))
             if joblib.hash(now) == joblib.hash(built):
                 continue
             if name != "objective":
@@ -270,6 +284,7 @@ class EstimatorSteps(BaseEstimator):
     ) -> bool:
         """Scaling, network and its start from PCA; return whether X has missing entries."""
         likelihood = parts["likelihood"]
+        parts["network"] = parts["network"].for_data(*X.shape)
         modes = likelihood.scale_modes(self.scale, X.shape[1])
         limits = column_limits(X, modes)
         moments = column_moments(X, self._column_names(), processes, limits)
@@ -328,6 +343,23 @@ class EstimatorSteps(BaseEstimator):
         train, held_out = (self._training_rows(X, missing, part) for part in numbers)
         return train.make_resident(), held_out.make_resident()
 
+    def _neighbors(
+        self, rows: Rows, classes: np.ndarray | None, processes: Processes
+    ) -> torch.Tensor | None:
+        """Neighbours of the training rows, (n, k), if the objective asks for them."""
+        n_neighbors = getattr(self.net_.criterion_, "n_neighbors", 0)
+        if not n_neighbors or len(rows) < 2:
+            return None
+        if classes is not None and rows.index is not None:
+            classes = classes[rows.index]
+        module = self._ready_net().module_
+
+        @torch.no_grad()
+        def embed(x: torch.Tensor) -> torch.Tensor:
+            return module.likelihood.embed(module.observe(x)[0] if rows.missing else x)
+
+        return processes.from_first(lambda: nearest_neighbors(rows, n_neighbors, embed, classes))
+
     def _train(
         self,
         rows: Rows,
@@ -335,6 +367,7 @@ class EstimatorSteps(BaseEstimator):
         *,
         decays: bool,
         extra_callbacks: Any = (),
+        neighbors: torch.Tensor | None = None,
         resume: Callable[[VariationalNet], None] | None = None,
     ) -> None:
         """Train, and set the attributes of training even when interrupted.
@@ -367,7 +400,8 @@ class EstimatorSteps(BaseEstimator):
         try:
             seen = self.n_samples_seen_
             first_row = 0 if decays else seen - n
-            net.train(rows, held_out, epochs, n_samples=seen, first_row=first_row, resume=resume)
+            place: dict[str, Any] = {"n_samples": seen, "first_row": first_row}
+            net.train(rows, held_out, epochs, **place, neighbors=neighbors, resume=resume)
         finally:
             net.callbacks_ = before
             new = net.epochs_since(n_before)
@@ -596,6 +630,16 @@ class EstimatorSteps(BaseEstimator):
         if ":" in str(self.device) or torch.device(self.net_.device).type != device.type:
             self.net_.to(device)
         return self.net_
+
+
+def takes_chunks(estimator: EstimatorSteps) -> bool:
+    """Whether ``partial_fit`` is available; raise an AttributeError that tells why it is not."""
+    if getattr(estimator.objective, "neighbors", 0) != 0:
+        raise AttributeError(
+            "partial_fit is not available with neighbors, which are sought among all rows. Got "
+            f"objective={estimator.objective!r}: use neighbors=0, or fit."
+        )
+    return True
 
 
 def _fingerprint(X: Any) -> str:

@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._data.validation import (
-    Interval,
-    RealNotInt,
-    StrOptions,
-    check_count,
-    check_seed,
-)
+from ._data.neighbors import class_numbers
+from ._data.validation import Interval, RealNotInt, StrOptions, check_count, check_seed
 from ._explanation import ExplanationMixin
 from ._generation import GenerationMixin
 from ._model.components import unordered
 from ._model.inference import default_draws, log_likelihoods
 from ._persistence.onnx import export
 from ._persistence.save import write
+from ._steps import takes_chunks
 from ._training.callbacks import EachEpoch
 from ._training.distributed import current_processes
 from ._training.outcome import warn_of_collapse, warn_of_end, warn_of_tails
@@ -358,8 +355,10 @@ class WiSEALETransformer(
             (n_samples, C, H, W); every method then takes images, and ``inverse_transform`` and
             ``sample`` return them.
 
-        y : ignored
-            Present for scikit-learn's conventions.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, except with ``objective=WiSEALE(neighbors=...)``: rows are then kept close to
+            rows of their class. -1, NaN and None mark rows without a class. Numbers that are not
+            integers are no classes, and ignored.
 
         Returns
         -------
@@ -368,7 +367,7 @@ class WiSEALETransformer(
         Raises
         ------
         ValueError
-            If a parameter or X is invalid.
+            If a parameter or X is invalid, or if y is used and has not n_samples values.
 
         MemoryError
             If the device's memory is too small. The message names the parameters to lower.
@@ -397,7 +396,9 @@ class WiSEALETransformer(
                 parts = check_parameters(self)
                 warm = self.warm_start and hasattr(self, "net_")
                 given, X = X, self._validate_rows(X, parts, reset=not warm)
-                params_hash = self._hash_parameters(processes)  # before random numbers are drawn
+                near = getattr(parts["objective"], "neighbors", 0) != 0 and y is not None
+                classes = class_numbers(y, X.shape[0]) if near else None
+                params_hash = self._hash_parameters(processes, classes)  # before draws
                 rng = check_seed(self.random_state)
             self._require_same_fit(processes, X)
             if not warm:
@@ -413,13 +414,21 @@ class WiSEALETransformer(
             )
             split_rng = np.random.RandomState(split_seed)
             train, held_out = self._split(X, split_rng, missing)
+            neighbors = self._neighbors(train, classes, processes)
             task.begin(X, y)
             last = [("task", task)]
             if checkpoint and processes.is_first:
                 writes = EachEpoch(lambda net: checkpoint.write(net, split_seed))
                 last.append(("checkpoint", writes))
             resume = checkpoint.resume if checkpoint and checkpoint.state else None
-            self._train(train, held_out, decays=True, extra_callbacks=last, resume=resume)
+            self._train(
+                train,
+                held_out,
+                decays=True,
+                extra_callbacks=last,
+                neighbors=neighbors,
+                resume=resume,
+            )
             warn_of_end(self)
             codes = self._bound_aggregate(X, missing, processes, split_rng, _BOUND_ROWS)
             warn_of_collapse(active_units(codes), self)
@@ -428,6 +437,7 @@ class WiSEALETransformer(
                 checkpoint.remove()
         return self
 
+    @available_if(takes_chunks)
     @enough_memory(TO_FIT)
     def partial_fit(self, X: Any, y: Any = None) -> WiSEALETransformer:
         """Train for one pass over a chunk of rows.
@@ -459,17 +469,9 @@ class WiSEALETransformer(
         with self._unchanged_on_error() as undo:
             with processes.raise_on_all():
                 parts = check_parameters(self)
-                if self.early_stopping is True:
-                    raise ValueError(
-                        "partial_fit does not support early_stopping=True: there is no held-out "
-                        "set. Use early_stopping='auto' or False."
-                    )
-                if not isinstance(self.n_components, Integral):
-                    raise ValueError(
-                        f"n_components must be an int for partial_fit. Got {self.n_components!r}."
-                    )
+                self._refuse_chunks()
                 first = not hasattr(self, "net_")
-                self.n_components_ = self.n_components if first else self.n_components_
+                self.n_components_ = int(self.n_components) if first else self.n_components_
                 X = self._validate_rows(X, parts, reset=first)
                 rng = check_seed(self.random_state if first else 0)
             self._require_same_fit(processes, X)

@@ -218,6 +218,7 @@ def fits():
             np.concatenate([X[:150], HOLES[150:]]), early_stopping=False
         ),
         "a table": twice(TABLE, likelihood="auto"),
+        "neighbours": twice(X, objective=WiSEALE(neighbors=4)),
     }
 
 

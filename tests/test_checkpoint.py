@@ -41,6 +41,7 @@ CASES = {
     "ring": {"objective": WiSEALE("monte_carlo", width=60), "early_stopping": False},
     "moment": {"objective": WiSEALE("moment")},
     "renyi": {"objective": WiSEALE("renyi")},
+    "neighbors": {"objective": WiSEALE(neighbors=3)},
     **{name: {"objective": name} for name in ("elbo", "infovae", "wae")},
     "bernoulli": {"likelihood": "bernoulli"},
     "fixed noise": {"likelihood": Gaussian(noise=0.5)},

@@ -299,6 +299,7 @@ def steps_wait_for_nothing(monkeypatch):
 WATCHED = {
     **{name: {"objective": name} for name in OBJECTIVES},
     **{f"of {bound}": {"objective": WiSEALE(bound)} for bound in ("renyi", "sliced")},
+    "neighbours": {"objective": WiSEALE(neighbors=3)},
     "wide": {"objective": WiSEALE(width=4096)},
     **{name: {"likelihood": name, "objective": "elbo"} for name in LIKELIHOODS},
     "noise of columns": {"likelihood": Gaussian("feature")},

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale import WiSEALETransformer, load
 from sklearn_wiseale.likelihoods import LIKELIHOODS, Gaussian
 from sklearn_wiseale.networks import MLP, Conv, Modules
 
@@ -802,3 +802,29 @@ def test_images_of_another_shape_are_refused():
         estimator("conv").fit(IMAGES.reshape(-1, 8, 8, 1))
     with pytest.raises(ValueError, match="dim 4"):
         WiSEALETransformer(2).fit(IMAGES)
+
+
+# layers by the size of the data ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths"),
+    [((10_000, 256), [512, 256, 128]), ((9_999, 256), [256, 256]), ((10_000, 255), [256, 256])],
+)
+def test_automatic_layers_are_those_documented(shape, widths, tmp_path):
+    X = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+    params = {"max_epochs": 1, "random_state": 0, "warm_start": True}
+    reducer = WiSEALETransformer(2, **params).fit(X)
+    layers = reducer.net_.module_.encoder.layers
+    assert [layer.out_features for layer in layers if isinstance(layer, nn.Linear)] == widths
+    told = WiSEALETransformer(2, network=MLP(hidden=widths), **params).fit(X)
+    few = X[:200]
+    np.testing.assert_array_equal(reducer.transform(few), told.transform(few))
+    # the layers stay when training goes on with fewer rows, and in files
+    reducer.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(few), reducer.transform(few))
+    for model in (reducer, loaded):
+        model.fit(few)
+        assert [layer.out_features for layer in model.net_.module_.encoder.layers[::2]] == widths
+    assert MLP().for_data(*shape).hidden == tuple(widths)

@@ -13,6 +13,7 @@ SMALL = {"max_epochs": 3, "network": MLP(hidden=(16,)), "random_state": 0}
 ESTIMATORS = [
     *(WiSEALETransformer(objective=objective, **SMALL) for objective in OBJECTIVES),
     *(WiSEALETransformer(objective=WiSEALE(bound=bound), **SMALL) for bound in BOUNDS),
+    WiSEALETransformer(objective=WiSEALE(neighbors=3), **SMALL),
     WiSEALETransformer(precision="float64", **SMALL),
     WiSEALETransformer(early_stopping=False, **SMALL),
 ]

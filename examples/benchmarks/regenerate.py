@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 SCRIPTS = {
     "small_tables": False, "classification": False, "kinds": False, "imputation": False,
-    "robust": False, "answers": False, "overlap": False, "mnist": True, "width": True,
+    "robust": False, "answers": False, "maps": True, "overlap": False, "mnist": True, "width": True,
     "engine": True, "scaling": True, "images": True,
     "features": True, "large": False, "clusters": False, "paper_sines": False, "paper_faces": False,
     "paper_mnist": True, "paper_frontier": True, "speed": True, "tables": False,
@@ -188,6 +188,49 @@ def answers_planted():
         if noise == "shared":
             shares = row["residual"], row["share"], found[name, k, "feature"]["share"]
             yield name, k, row["chance"], *best(list(map(float, shares)), 3, smallest=False)
+
+
+def answers_auto():
+    """Numbers of components that are chosen."""
+    yield "Data", "Rows", "Columns", '"auto"', "Best of grid", "Loss, nats", "Time / grid's"
+    for row in read("answers_auto"):
+        yield row["table"], *(row[name] for name in ("n", "d", "k", "best", "loss", "time"))
+
+
+def maps_study():
+    """What limits maps of the digits, and what labels add."""
+    yield "Change", "10-NN", "Trustworthiness", "Continuity", "Variance", "Score, nats", "SWD"
+    figures = "accuracy", "trust", "continuity", "r2", "score", "swd"
+    rows = [(row["variant"], row) for row in read("maps_study")]
+    if (RESULTS / "maps_labels.csv").exists():
+        rows += [(f"{row['variant']} labels, 3 layers", row) for row in read("maps_labels")]
+    for name, row in rows:
+        yield name, *(f"{float(row[field]):.3f}" if row[field] else "" for field in figures)
+
+
+def maps_tables():
+    """Means over real tables."""
+    yield "Components", "Method", "Trustworthiness", "Continuity", "Variance", "Score, nats", "SWD"
+    rows = read("maps_tables")
+    for k in ("2", "8"):
+        for variant in ("plain", "half the weight", "neighbors", "umap"):
+            own = [row for row in rows if (row["k"], row["variant"]) == (k, variant)]
+            figures = ("trust", "continuity", "r2", "score", "swd") if own else ()
+            means = [np.mean([float(row[f] or "nan") for row in own]) for f in figures]
+            if own:
+                yield k, variant, *("" if np.isnan(value) else f"{value:.3f}" for value in means)
+
+
+def maps_mnist():
+    """Maps of MNIST."""
+    yield "Method", "10-NN", "Trustworthiness", "Continuity", "Error", "SWD", "Seconds"
+    figures = "accuracy", "trust", "continuity", "mse", "swd", "wall"
+    for row in read("maps_mnist"):
+        digits = {"mse": 4, "wall": 0}
+        yield (
+            row["variant"],
+            *(f"{float(row[f]):.{digits.get(f, 3)}f}" if row[f] else "" for f in figures),
+        )
 
 
 def anomaly():
@@ -424,7 +467,7 @@ def percent(ratio):
 
 TABLES = (
     small_tables, mnist, engine, kinds, imputation, robust, anomaly, answers_seeds,
-    answers_planted, features, paper_default,
+    answers_planted, answers_auto, maps_study, maps_tables, maps_mnist, features, paper_default,
     paper_hypervolume, paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
     *(

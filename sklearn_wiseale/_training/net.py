@@ -110,13 +110,15 @@ class VariationalNet(NeuralNet):
         *,
         n_samples: int,
         first_row: int = 0,
+        neighbors: Tensor | None = None,
         resume: Callable[[VariationalNet], None] | None = None,
     ) -> None:
         """Train for some epochs, continuing from the present state.
 
         N, which divergences may use, is ``n_samples``. ``first_row`` counts the rows of earlier
-        chunks; at 0, the divergence forgets other rows. ``resume`` loads the state of an earlier
-        call with the same arguments, whose epochs count. All processes of a group train together.
+        chunks; at 0, the divergence forgets other rows. ``neighbors``, (n, k), numbers neighbours
+        of each row. ``resume`` loads the state of an earlier call with the same arguments, whose
+        epochs count. All processes of a group train together.
         """
         processes = self.processes_ = current_processes()
         self.n_samples_, self.first_row_ = n_samples, first_row
@@ -137,7 +139,9 @@ class VariationalNet(NeuralNet):
             if resume is not None:
                 resume(self)
                 epochs -= len(self.history) - n_before
-            batches = ShuffledBatches(rows, self.batch_size, self.order_generator_, processes)
+            batches = ShuffledBatches(
+                rows, self.batch_size, self.order_generator_, processes, neighbors
+            )
             datasets = {"dataset_train": rows, "dataset_valid": held_out}
             with self._enough_threads():
                 for _ in range(epochs):
@@ -369,21 +373,25 @@ class VariationalNet(NeuralNet):
             return nullcontext()
         return private_torch_rng(layers + self.processes_.rank, torch.device(self.device))
 
-    def objective_terms(self, x: Tensor, index: Tensor) -> Terms:
+    def objective_terms(self, x: Tensor, index: Tensor, x_neighbors: Tensor | None = None) -> Terms:
         """Reconstruction and divergence of a training batch.
 
         With several processes, x of shape (n, n_features) is the local share of the batch, and
         ``index`` of shape (n_batch,) numbers all its rows. The reconstruction is then the share of
         the local rows in the mean over the batch; the divergence is that of the whole batch, with a
-        gradient for the local rows.
+        gradient for the local rows. ``x_neighbors`` has one neighbour of each row of x.
         """
         module, observed, processes = self.module_, None, self.processes_
         if self.missing_:
             x, observed = module.observe(x)
-        share = len(x) / len(index)
+        share, neighbors = len(x) / len(index), None
         with processes.averaged_updates(module.buffers, share):
             with module.precision():
-                found = module.encode(x, observed)
+                if x_neighbors is None:
+                    found = module.encode(x, observed)
+                else:
+                    found, neighbors = self._encode_with_neighbors(x, observed, x_neighbors)
+                    neighbors = processes.gather_posterior(neighbors, len(index))
                 found = processes.gather_posterior(found, len(index))
                 noise = torch.empty_like(found.mean).normal_(generator=self.noise_generator_)
                 z = found.rsample(noise)  # (n_batch, n_components)
@@ -392,8 +400,19 @@ class VariationalNet(NeuralNet):
         reconstruction = -share * module.likelihood.log_prob(x, output, observed).mean()
         if self.first_row_:
             index = index + self.first_row_
-        batch = Batch(index, self.n_samples_, True, self.noise_generator_)
+        batch = Batch(index, self.n_samples_, True, self.noise_generator_, neighbors)
         return Terms(reconstruction, self.criterion_(found, z, batch))
+
+    def _encode_with_neighbors(
+        self, x: Tensor, observed: Tensor | None, x_neighbors: Tensor
+    ) -> tuple[Posterior, Posterior]:
+        """Posteriors of rows and of their neighbours, from one pass through the encoder."""
+        if observed is not None:
+            x_neighbors, also = self.module_.observe(x_neighbors)
+            observed = torch.cat([observed, also])
+        both = self.module_.encode(torch.cat([x, x_neighbors]), observed)
+        found, neighbors = zip(*(part.chunk(2) for part in both), strict=True)
+        return Posterior(*found), Posterior(*neighbors)
 
     @torch.no_grad()
     def held_out_losses(self, rows: Rows) -> tuple[Tensor, float]:

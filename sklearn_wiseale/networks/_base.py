@@ -40,6 +40,13 @@ class Network(Part):
     (12, 1)
     """
 
+    def for_data(self, n_samples: int, n_features: int) -> Network:
+        """Return the network for training data of this size, with parameters that are "auto" set.
+
+        By default, it is this network.
+        """
+        return self
+
     def build(
         self, n_features: int, n_components: int, n_outputs: int
     ) -> tuple[nn.Module, nn.Module]:

@@ -8,12 +8,18 @@ from numbers import Real
 from typing import Any
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
 from .._data.validation import Interval, StrOptions, are_counts
 from ._base import ACTIVATIONS, Network
 
 __all__ = ["MLP", "SkipMLP"]
+
+#: hidden="auto", for much data and for other data; examples/benchmarks/maps.py, mnist.py.
+_LARGE, _USUAL = (512, 256, 128), (256, 256)
+#: Least numbers of rows and of columns of much data.
+_LARGE_ROWS, _LARGE_COLUMNS = 10_000, 256
 
 
 class MLP(Network):
@@ -24,8 +30,10 @@ class MLP(Network):
 
     Parameters
     ----------
-    hidden : tuple of int, default=(256, 256)
-        Widths of the hidden layers of the encoder. The decoder has the reverse order.
+    hidden : tuple of int or "auto", default="auto"
+        Widths of the hidden layers of the encoder. The decoder has the reverse order. "auto" is
+        (512, 256, 128) for training data of at least 10,000 rows and 256 columns, such as images,
+        and (256, 256) for others.
 
     activation : {"silu", "relu", "gelu", "tanh", "elu"}, default="gelu"
         Nonlinearity after each hidden layer.
@@ -44,7 +52,7 @@ class MLP(Network):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "hidden": ["array-like"],
+        "hidden": ["array-like", StrOptions({"auto"})],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_skip": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -52,7 +60,7 @@ class MLP(Network):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] | str = "auto",
         activation: str = "gelu",
         linear_skip: bool = True,
         dropout: float = 0.0,
@@ -63,11 +71,13 @@ class MLP(Network):
         self.dropout = dropout
 
     def check_parameters(self) -> None:
-        """Check every parameter; ``hidden`` must be a sequence of integers >= 1."""
+        """Check every parameter; ``hidden`` must be "auto" or a sequence of integers >= 1."""
         super().check_parameters()
+        if isinstance(self.hidden, str):
+            return
         if not are_counts(self.hidden):
             raise ValueError(
-                "The 'hidden' parameter of MLP must be a sequence of integers >= 1. "
+                "The 'hidden' parameter of MLP must be 'auto' or a sequence of integers >= 1. "
                 f"Got {self.hidden!r} instead."
             )
         if not len(self.hidden) and not self.linear_skip:
@@ -76,9 +86,15 @@ class MLP(Network):
                 f"linear_skip=False. Got {self.hidden!r} instead."
             )
 
+    def for_data(self, n_samples: int, n_features: int) -> MLP:
+        if not isinstance(self.hidden, str):
+            return self
+        large = n_samples >= _LARGE_ROWS and n_features >= _LARGE_COLUMNS
+        return clone(self).set_params(hidden=_LARGE if large else _USUAL)
+
     def build(self, n_features: int, n_components: int, n_outputs: int) -> tuple[SkipMLP, SkipMLP]:
         self.check_parameters()
-        widths = [int(width) for width in self.hidden]
+        widths = [int(width) for width in self.for_data(0, n_features).hidden]
         encoder = SkipMLP(n_features, widths, 2 * n_components, self)
         return encoder, SkipMLP(n_components, widths[::-1], n_outputs, self)
 

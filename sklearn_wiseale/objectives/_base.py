@@ -60,6 +60,7 @@ class Batch(NamedTuple):
     n_samples: int  # N, the size of the data set
     training: bool
     generator: torch.Generator | None = None
+    neighbors: Posterior | None = None  # of one neighbour of each row, if asked for
 
 
 class Objective(Part):
@@ -104,7 +105,8 @@ class Objective(Part):
             ``divergence(posterior, z, batch)`` is a scalar in nats per sample, including the
             weight. ``posterior`` is a :class:`Posterior` of n rows, and ``z``, (n, K), has one
             draw from each. A module that stores rows has a method ``reset()``, which is called
-            at the start of a fit.
+            at the start of a fit. A module with an attribute ``n_neighbors`` above 0 finds
+            posteriors of neighbours in ``batch.neighbors`` in training.
         """
         raise NotImplementedError
 
