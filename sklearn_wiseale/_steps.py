@@ -50,9 +50,9 @@ from ._training.plan import batch_size, learning_rate, n_epochs, split_rows
 from .diagnostics import AggregateKLBounds, aggregate_kl
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import Network
-from .objectives import Objective
+from .objectives import Objective, WiSEALE
 
-__all__ = ["EstimatorSteps", "takes_chunks"]
+__all__ = ["EstimatorSteps", "takes_chunks", "uses_neighbors"]
 
 
 class EstimatorSteps(BaseEstimator):
@@ -632,9 +632,14 @@ class EstimatorSteps(BaseEstimator):
         return self.net_
 
 
+def uses_neighbors(objective: Any) -> bool:
+    """Whether an objective keeps neighbours together, for which it needs all rows."""
+    return isinstance(objective, WiSEALE) and objective.neighbors != 0
+
+
 def takes_chunks(estimator: EstimatorSteps) -> bool:
     """Whether ``partial_fit`` is available; raise an AttributeError that tells why it is not."""
-    if getattr(estimator.objective, "neighbors", 0) != 0:
+    if uses_neighbors(estimator.objective):
         raise AttributeError(
             "partial_fit is not available with neighbors, which are sought among all rows. Got "
             f"objective={estimator.objective!r}: use neighbors=0, or fit."

@@ -20,7 +20,7 @@ from ._model.components import unordered
 from ._model.inference import default_draws, log_likelihoods
 from ._persistence.onnx import export
 from ._persistence.save import write
-from ._steps import takes_chunks
+from ._steps import takes_chunks, uses_neighbors
 from ._training.callbacks import EachEpoch
 from ._training.distributed import current_processes
 from ._training.outcome import warn_of_collapse, warn_of_end, warn_of_tails
@@ -396,8 +396,8 @@ class WiSEALETransformer(
                 parts = check_parameters(self)
                 warm = self.warm_start and hasattr(self, "net_")
                 given, X = X, self._validate_rows(X, parts, reset=not warm)
-                near = getattr(parts["objective"], "neighbors", 0) != 0 and y is not None
-                classes = class_numbers(y, X.shape[0]) if near else None
+                steered = y is not None and uses_neighbors(parts["objective"])
+                classes = class_numbers(y, X.shape[0]) if steered else None
                 params_hash = self._hash_parameters(processes, classes)  # before draws
                 rng = check_seed(self.random_state)
             self._require_same_fit(processes, X)

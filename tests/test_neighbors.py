@@ -1,6 +1,7 @@
 """Laws of the term that keeps neighbours together."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fuzzing import interrupt_fit
@@ -147,6 +148,7 @@ def test_maps_keep_neighbours_and_reconstruct_as_well():
         [0, 1, -1],
         [0.0, 1.0, np.nan],
         np.array(["a", None, "b"], dtype=object),
+        np.array(["a", pd.NA, "b"], dtype=object),
     ],
 )
 def test_classes_steer_the_codes(y):

@@ -336,7 +336,9 @@ def umap(path):
 
     warnings.simplefilter("ignore")
     train, test = load(path)
-    model = WiSEALETransformer(2, max_epochs=5, random_state=0).fit(train[:10_000])
+    network = MLP(hidden=(256, 256))
+    model = WiSEALETransformer(2, network=network, max_epochs=5, random_state=0)
+    model.fit(train[:10_000])
     reducer = umap_learn.UMAP(n_components=2).fit(train[:10_000])
     codes = {id(m): m.transform(test[:50]) for m in (model, reducer)}
 

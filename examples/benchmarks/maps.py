@@ -34,22 +34,14 @@ from speed import TABLES, table
 
 from sklearn_wiseale import WiSEALETransformer
 from sklearn_wiseale.diagnostics import sliced_wasserstein
+from sklearn_wiseale.likelihoods import Gaussian
 from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, WiSEALE
 
 RESULTS = Path(__file__).parent / "results"
 FIELDS = [
-    "accuracy",
-    "trust",
-    "continuity",
-    "r2",
-    "mse",
-    "score",
-    "swd",
-    "seconds",
-    "wall",
-    "epochs",
-]
+    "accuracy", "trust", "continuity", "r2", "mse", "score", "swd", "seconds", "wall", "epochs"
+]  # fmt: skip
 WITH_UMAP = find_spec("umap") is not None
 N_NEAREST, MAX_ROWS, N_TABLES = 15, 3000, 30
 NEAR = WiSEALE(neighbors="auto")
@@ -61,7 +53,7 @@ STUDY = {
     "elbo": {"objective": ELBO()},
     "jensen alone": {"objective": WiSEALE(sliced_share=0.0, weight=1.0)},
     "a tenth of the weight": {"objective": WiSEALE(weight=0.356, sliced_share=0.72)},
-    "fixed noise 0.5": {"likelihood": "noise 0.5"},
+    "fixed noise 0.5": {"likelihood": Gaussian(0.5)},
     "hidden (512, 256)": {"network": MLP(hidden=(512, 256))},
     "hidden (256, 256, 256)": {"network": DEEP},
     "hidden (512, 512, 512)": {"network": MLP(hidden=(512, 512, 512))},
@@ -81,10 +73,6 @@ def measure(name, train, test, y_train=None, y_test=None, labels=None, k=2, **pa
 
         model = umap.UMAP(n_components=k)
     else:
-        if params.get("likelihood") == "noise 0.5":
-            from sklearn_wiseale.likelihoods import Gaussian
-
-            params["likelihood"] = Gaussian(0.5)
         model = PCA(k) if name == "pca" else WiSEALETransformer(k, **params)
     wall, start = time.perf_counter(), time.process_time()
     model.fit(train, labels) if labels is not None else model.fit(train)

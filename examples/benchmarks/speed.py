@@ -37,6 +37,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from sklearn_wiseale import WiSEALETransformer
+from sklearn_wiseale.networks import MLP
 from sklearn_wiseale.objectives import ELBO, InfoVAE, WassersteinMMD, WiSEALE
 
 RESULTS = Path(__file__).parent / "results"
@@ -373,6 +374,7 @@ def epoch(bench):
                 WiSEALETransformer(
                     k,
                     objective=objective,
+                    network=MLP(hidden=(256, 256)),
                     scale=scale,
                     max_epochs=n_epochs,
                     early_stopping=False,

@@ -89,16 +89,21 @@ def _nearest(points: np.ndarray, n_neighbors: int) -> np.ndarray:
     return found[~is_self].reshape(n, k)
 
 
+def _is_unknown(value: Any) -> bool:
+    # NaN and pandas.NA do not equal themselves; the latter is no bool either
+    return value is None or (value == value) is not True or value == _NO_CLASS
+
+
 def class_numbers(y: Any, n_samples: int) -> np.ndarray | None:
     """Number of the class of each row, -1 for rows without one; None if y has no classes.
 
-    -1, NaN and None mark rows without a class. Numbers that are not integers are no classes.
+    -1, NaN, NA and None mark rows without a class. Numbers that are not integers are no classes.
 
     Raises a ValueError if y has not n_samples values.
     """
     values = column_or_1d(np.asarray(y))
     check_consistent_length(np.empty(n_samples), values)
-    unknown = np.array([v is None or v != v or v == _NO_CLASS for v in values.tolist()], dtype=bool)
+    unknown = np.array([_is_unknown(value) for value in values.tolist()], dtype=bool)
     known = values[~unknown]
     is_number = np.issubdtype(known.dtype, np.floating)
     if not len(known) or (is_number and (known != np.round(known)).any()):
