@@ -494,7 +494,8 @@ class EstimatorSteps(BaseEstimator):
             if named and library is None:
                 raise ValueError(
                     "The 'likelihood' parameter of WiSEALETransformer must be no dict unless X is "
-                    f"a dataframe of pandas or polars. Got a dict, and X of {type(X).__name__}."
+                    f"a dataframe of pandas or polars. Got {self.likelihood!r}, and X of "
+                    f"{type(X).__name__}."
                 )
             if library is None:
                 return X

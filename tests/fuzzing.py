@@ -8,6 +8,7 @@ The last file stays in the folder. The standard output is one JSON object.
 
 import contextlib
 import faulthandler
+import functools
 import json
 import os
 import sys
@@ -98,6 +99,7 @@ def table(library):
     )
 
 
+@functools.cache
 def rows(case):
     if case.endswith("table"):
         return table(case.split()[0])

@@ -19,13 +19,10 @@ def run(script, *arguments):
     return subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "script",
-    ["paper_sines.py"]
-    + [
-        pytest.param(script, marks=pytest.mark.long)
-        for script in ("paper_faces.py", "paper_mnist.py", "paper_frontier.py", "scaling.py")
-    ],
+    ["paper_sines.py", "paper_faces.py", "paper_mnist.py", "paper_frontier.py", "scaling.py"],
 )
 def test_quick_run_of_a_study_ends_well(script):
     done = run(script, "--quick")
@@ -33,6 +30,7 @@ def test_quick_run_of_a_study_ends_well(script):
     assert "mse" in done.stdout.lower()
 
 
+@pytest.mark.long
 def test_quick_run_of_answers_ends_well():
     done = run("answers.py", "--quick")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -45,6 +43,15 @@ def test_quick_run_of_wild_rows_ends_well():
     assert "wild rows, wine: gaussian r2" in done.stdout
 
 
+@pytest.mark.long
+def test_quick_run_of_maps_ends_well():
+    done = run("maps.py", "--quick")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for part in ("study", "study_cells", "study_columns", "more", "tables", "labels"):
+        assert f"{part} " in done.stdout
+
+
+@pytest.mark.long
 def test_quick_run_of_the_detectors_ends_well():
     done = run("anomaly.py", "--quick")
     assert done.returncode == 0, done.stderr[-2000:]

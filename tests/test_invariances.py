@@ -195,8 +195,13 @@ def look_at(model, table):
     torch.rand(3), np.random.rand(3)  # and the user draws numbers of their own
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(
+    ("objective", "likelihood"),
+    [
+        *((name, "gaussian") for name in OBJECTIVES),
+        *(("wiseale", name) for name in LIKELIHOODS if name != "gaussian"),
+    ],
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.usefixtures("private_torch_state")
 def test_looking_on_changes_nothing(objective, likelihood, dropout, make_rows, capsys):
@@ -208,8 +213,7 @@ def test_looking_on_changes_nothing(objective, likelihood, dropout, make_rows, c
     for _ in range(2):
         model.partial_fit(table)
         watched.partial_fit(table)
-        if dropout == 0 or likelihood == "gaussian":
-            look_at(watched, table)
+        look_at(watched, table)
     torch.rand(1), np.random.rand(1)
     for method in ("partial_fit", "fit"):
         codes = getattr(model, method)(table).transform(table)

@@ -139,6 +139,7 @@ def test_without_a_group_a_process_is_alone():
     assert current_processes().size == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="examples are not installed")
 def test_example_runs_in_two_processes():
     printed = launch(*TORCHRUN, EXAMPLE)

@@ -9,8 +9,10 @@ the codes, ``trust`` and ``continuity`` are those of 15 neighbours; ``r2`` is th
 that is reconstructed, ``score`` the mean log likelihood in nats, ``swd`` the sliced Wasserstein
 distance of posterior draws from N(0, I), ``seconds`` the processor time of a fit.
 
-Part "study": what limits two components, one change at a time, three splits of the digits. Part
-"tables": with and without neighbours, on 30 real tables. Part "labels": classes of half of the
+Part "study": what limits two components, one change at a time, three splits of the digits. Parts
+"study_cells" and "study_columns": the same for simulated counts of cells, prepared as single-cell
+counts usually are, and for eight real tables. Part "more": the digits with 8 and 16 components.
+Part "tables": with and without neighbours, on 30 real tables. Part "labels": classes of half of the
 rows are given; the accuracy is that of other rows. Part "mnist": 60,000 images.
 
 Each row is written to results/maps_PART.csv as it is done, and rows that are there are not run
@@ -64,6 +66,8 @@ STUDY = {
     "neighbors, 3 layers": {"objective": NEAR, "network": DEEP},
     "neighbors, 3 layers, 200 epochs": {"objective": NEAR, "network": DEEP, "max_epochs": 200},
 }
+ALL = {**STUDY, "umap": {}, "pca": {}}
+OWN_RATE = {name: params for name, params in ALL.items() if "rate" not in name}
 
 
 def measure(name, train, test, y_train=None, y_test=None, labels=None, k=2, **params):
@@ -101,38 +105,102 @@ def means(rows):
     return {field: np.mean([row[field] for row in rows]) for field in rows[0]}
 
 
-def digits_splits(n):
+def draw_cells(seed, n_cells=3000, n_genes=500, n_types=12):
+    """Simulated cells of types on a tree: log-normalised negative binomial counts, and types.
+
+    Each type differs from an earlier one in a tenth of its genes. A cell lies between its type and
+    the type's parent, and has a library size of its own.
+    """
+    rng = np.random.RandomState(seed)
+    log_rates, parents = [rng.normal(-1, 1.2, n_genes)], [0]
+    for n_before in range(1, n_types):
+        parents.append(rng.randint(n_before))
+        change = rng.normal(0, 1.5, n_genes) * (rng.uniform(size=n_genes) < 0.1)
+        log_rates.append(log_rates[parents[-1]] + change)
+    log_rates, types = np.array(log_rates), rng.randint(n_types, size=n_cells)
+    share = rng.beta(0.5, 1.5, (n_cells, 1))  # of the parent
+    rates = (1 - share) * log_rates[types] + share * log_rates[np.array(parents)[types]]
+    rates = np.exp(rates + rng.normal(0, 0.4, (n_cells, 1)))
+    counts = rng.poisson(rates * rng.gamma(2, 1 / 2, rates.shape))
+    sizes = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return np.log1p(counts / sizes * np.median(sizes)), types
+
+
+def digits(n):
+    """Splits of the digits."""
     X, y = load_digits(return_X_y=True)
     for seed in range(n):
-        yield seed, train_test_split(X, y, test_size=0.25, random_state=seed)
+        train, test, *classes = train_test_split(X, y, test_size=0.25, random_state=seed)
+        yield (train, test, *classes), {"random_state": seed, "scale": "global"}
 
 
-def study(quick, known, data):
-    """Digits, two components."""
-    n, short = (1, {"max_epochs": 2}) if quick else (3, {})
-    for name, params in {**STUDY, "umap": {}, "pca": {}}.items():
-        if {"variant": name} in known or (quick and name not in ("default", "neighbors", "pca")):
-            continue
-        if name == "umap" and not WITH_UMAP:
-            continue
-        rows = []
-        for seed, (train, test, y_train, y_test) in digits_splits(n):
-            own = {"random_state": seed, "scale": "global", **params, **short}
-            rows.append(measure(name, train, test, y_train, y_test, **own))
-        yield {"variant": name}, means(rows)
+def cells(n):
+    """Sets of simulated cells, split."""
+    for seed in range(n):
+        X, y = draw_cells(seed)
+        train, test, *classes = train_test_split(X, y, test_size=0.25, random_state=seed)
+        yield (train, test, *classes), {"random_state": seed, "scale": "global"}
 
 
-def tables(quick, known, data):
-    """Real tables, 2 and 8 components; columns standardised by the training rows."""
-    several = [name for name in TABLES if table(name).shape[1] > 5]
-    for name in several[: 1 if quick else N_TABLES]:
+def real_tables(n):
+    """Real tables of more than five columns, split and standardised."""
+    for name in [name for name in TABLES if table(name).shape[1] > 5][:n]:
         X = np.unique(table(name), axis=0)
         X = X[np.random.RandomState(0).permutation(len(X))[:MAX_ROWS]]
         train, test = train_test_split(X, test_size=0.3, random_state=0)
         varied = np.ptp(train, axis=0) > 0
         mean, std = train[:, varied].mean(axis=0), train[:, varied].std(axis=0)
-        train, test = ((part[:, varied] - mean) / std for part in (train, test))
-        for k in (2, 8) if X.shape[1] > 16 else (2,):
+        yield name, [(part[:, varied] - mean) / std for part in (train, test)]
+
+
+def eight_tables(n):
+    for _, split in real_tables(1 if n == 1 else 8):
+        yield split, {"random_state": 0}
+
+
+def vary(splits, variants, quick, known, k=2):
+    """Means of each variant over the splits."""
+    short = {"max_epochs": 2} if quick else {}
+    for name, params in variants.items():
+        if {"variant": name} in known or (quick and name not in ("default", "neighbors", "pca")):
+            continue
+        if name == "umap" and not WITH_UMAP:
+            continue
+        rows = [
+            measure(name, *split, k=k, **{**own, **params, **short})
+            for split, own in splits(1 if quick else 3)
+        ]
+        yield {"variant": name}, means(rows)
+
+
+def study(quick, known, data):
+    """The digits, two components."""
+    return vary(digits, ALL, quick, known)
+
+
+def study_cells(quick, known, data):
+    """Simulated cells, two components."""
+    return vary(cells, OWN_RATE, quick, known)
+
+
+def study_columns(quick, known, data):
+    """Eight real tables, two components."""
+    return vary(eight_tables, OWN_RATE, quick, known)
+
+
+def more(quick, known, data):
+    """The digits, 8 and 16 components."""
+    for k in (8, 16):
+        own = [{"variant": row["variant"]} for row in known if row["k"] == str(k)]
+        variants = {name: ALL[name] for name in ("default", "neighbors", "pca")}
+        for key, found in vary(digits, variants, quick, own, k):
+            yield {"k": str(k), **key}, found
+
+
+def tables(quick, known, data):
+    """Real tables, 2 and 8 components; columns standardised by the training rows."""
+    for name, (train, test) in real_tables(1 if quick else N_TABLES):
+        for k in (2, 8) if train.shape[1] > 16 else (2,):
             for variant in ("plain", "neighbors", "half the weight", "umap"):
                 key = {"table": name, "k": str(k), "variant": variant}
                 if key in known or (variant == "umap" and (k > 2 or quick or not WITH_UMAP)):
@@ -153,11 +221,11 @@ def labels(quick, known, data):
         if {"variant": variant} in known:
             continue
         rows = []
-        for seed, (train, test, y_train, y_test) in digits_splits(n):
+        for seed, ((train, test, y_train, y_test), own) in enumerate(digits(n)):
             hidden = np.random.RandomState(seed).uniform(size=len(train)) < 0.5
             given = np.where(hidden, -1, y_train) if variant == "with" else None
-            own = {"random_state": seed, "scale": "global", "objective": NEAR, "network": DEEP}
-            rows.append(measure(variant, train, test, y_train, y_test, given, **own, **short))
+            own = {**own, "objective": NEAR, "network": DEEP, **short}
+            rows.append(measure(variant, train, test, y_train, y_test, given, **own))
         yield {"variant": variant}, means(rows)
 
 
@@ -185,7 +253,10 @@ def mnist(quick, known, data):
             yield {"variant": name}, measure(name, train, test, y_train, y_test, **own)
 
 
-PARTS = {"study": study, "tables": tables, "labels": labels, "mnist": mnist}
+PARTS = {
+    function.__name__: function
+    for function in (study, study_cells, study_columns, more, tables, labels, mnist)
+}
 
 
 def main():

@@ -34,10 +34,12 @@ __all__ = [
 #: Codes for each row; numbers that are decoded at a time.
 _N_CODES = 256
 _DECODED_NUMBERS = 2**20
-#: Components of the mixture of codes, rows for each, and what is added to its variances.
+#: Components of the mixture of codes, rows for each, and what is added to its variances: at least
+#: a share of the largest variance of the codes, so that rounding leaves them positive definite.
 _MIXTURE_COMPONENTS = 20
 _ROWS_PER_COMPONENT = 20
 _MIXTURE_VARIANCE = 1e-4
+_MIXTURE_SHARE = 1e-12
 #: Codes from which those of ``sample(given=...)`` are taken, and least effective number of them.
 _POOL = 2**14
 _FEW = 32.0
@@ -143,7 +145,8 @@ def fit_mixture(posteriors: np.ndarray) -> GaussianMixture:
     mean, log_var = posteriors[:, np.arange(max(m, 2)) % m].astype(np.float64)
     z = mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape)
     n_components = int(np.clip(m // _ROWS_PER_COMPONENT, 1, _MIXTURE_COMPONENTS))
-    mixture = GaussianMixture(n_components, reg_covar=_MIXTURE_VARIANCE, random_state=rng)
+    variance = max(_MIXTURE_VARIANCE, _MIXTURE_SHARE * float(z.var(axis=0).max()))
+    mixture = GaussianMixture(n_components, reg_covar=variance, random_state=rng)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # any state of it will do
         return mixture.fit(z)

@@ -70,7 +70,7 @@ def log_evidence(
     _, log_weight = weighted_codes(decoder, likelihood, x, start, noise, observed)
     log_sum = torch.logsumexp(log_weight, dim=1)
     effective = torch.exp(2 * log_sum - torch.logsumexp(2 * log_weight, dim=1))
-    return log_sum - math.log(len(noise)), effective
+    return log_sum - math.log(noise.shape[-2]), effective
 
 
 @torch.no_grad()

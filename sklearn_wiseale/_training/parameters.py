@@ -110,7 +110,7 @@ def _check_column_likelihoods(likelihoods: dict[Any, Any]) -> None:
     for name, likelihood in likelihoods.items():
         if isinstance(likelihood, Likelihood) and not isinstance(likelihood, Mixed):
             likelihood.check_parameters()
-        elif likelihood not in LIKELIHOODS:
+        elif not isinstance(likelihood, str) or likelihood not in LIKELIHOODS:
             raise ValueError(
                 "The 'likelihood' parameter of WiSEALETransformer must give each column one of "
                 f"{sorted(LIKELIHOODS)} or a Likelihood object that is not Mixed. Got "
