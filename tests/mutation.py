@@ -43,7 +43,7 @@ PACKAGE = ROOT / "sklearn_wiseale"
 RESULTS = ROOT / "examples/benchmarks/results/mutation.csv"
 #: Folders whose modules are mutated, and the files of tests that must notice.
 TESTS = {
-    "objectives": ["parts", "objectives", "width", "diagnostics", "overlap", "drawn"],
+    "objectives": ["parts", "objectives", "width", "diagnostics", "overlap", "drawn", "neighbors"],
     "likelihoods": ["parts", "likelihoods", "missing", "kinds"],
 }
 SURVIVED, KILLED, TIMEOUT, ERROR = 0, 1, 2, 3
