@@ -716,14 +716,25 @@ def test_calibration_finds_the_best_common_factor_of_scales(likelihood, heavy):
         assert changed_log_prob(module, *heavy, squared_scale=change) < best
 
 
+@pytest.mark.parametrize("df", ["auto", 4.0])
+def test_scale_of_student_t_starts_from_the_residuals(df):
+    shared, own = (built(StudentT(df, noise), np.array([1.0, 3.0])) for noise in ("shared", "feature"))
+    assert shared.squared_scale.tolist() == [2.0]
+    assert own.squared_scale.tolist() == [1.0, 3.0]
+    assert shared.learned == own.learned == (df == "auto")
+
+
 @each_heavy
 def test_tails_have_limits(likelihood, output):
     module = built(likelihood)
     for x in (output, output + 1e6 * torch.eye(5, 2)):
         for _ in range(2000):
             module.update(x, output)
+        floor = torch.full_like(module.squared_scale, NOISE_FLOOR**2)
+        assert x is not output or torch.equal(module.squared_scale, floor)
         module.calibrate(x, output)
-        assert torch.all(module.squared_scale >= NOISE_FLOOR**2)
+        assert x is not output or torch.equal(module.squared_scale, floor)
+        assert torch.all(module.squared_scale >= floor)
         assert torch.all((module.df > 2) & (module.df < 101))
         assert torch.isfinite(module.log_prob(x, output)).all()
 

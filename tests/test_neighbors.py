@@ -33,15 +33,15 @@ def contrast(mean, neighbor, weight=1.0):
     return divergence(posterior, mean, batch)
 
 
-def dense(mean, neighbor):
-    """The formula as it is written."""
+def dense(mean, neighbor, n_others=None):
+    """The formula as it is written, with sums over the first rows."""
     tau = 128 / (mean - mean.mean(dim=0)).square().sum(dim=1).mean()
 
     def kernel(a, b):
         return 1 / (1 + tau * (a - b).square().sum(dim=-1))
 
-    near, far = kernel(mean, neighbor), kernel(mean[:, None], mean[None])
-    far = far * (1 - torch.eye(len(mean), dtype=mean.dtype))
+    near, far = kernel(mean, neighbor), kernel(mean[:, None], mean[None, :n_others])
+    far = far * (1 - torch.eye(*far.shape, dtype=mean.dtype))
     return ((near + far.sum(dim=1)) / near).log().mean()
 
 
@@ -56,6 +56,20 @@ def test_term_is_its_formula(codes):
     torch.testing.assert_close(contrast(*codes), dense(*codes))
     torch.testing.assert_close(contrast(*codes, weight=3.0), 3 * dense(*codes))
     assert torch.autograd.gradcheck(contrast, codes)
+
+
+def test_of_many_pairs_the_sum_is_over_some_rows(make_posterior):
+    n = 4200
+    n_others = 2**24 // n
+    mean = make_posterior(n, 2).mean.requires_grad_()
+    neighbor = (mean + 0.3 * make_posterior(n, 2).mean).detach().requires_grad_()
+    expected = dense(mean, neighbor, n_others)
+    torch.testing.assert_close(contrast(mean, neighbor), expected)
+    found, wanted = (
+        torch.autograd.grad(value, (mean, neighbor))
+        for value in (contrast(mean, neighbor), expected)
+    )
+    torch.testing.assert_close(found, wanted)
 
 
 def test_term_does_not_depend_on_place_or_scale(codes):

@@ -197,15 +197,41 @@ def answers_auto():
         yield row["table"], *(row[name] for name in ("n", "d", "k", "best", "loss", "time"))
 
 
+MAPS = {
+    "accuracy": "10-NN", "trust": "Trustworthiness", "continuity": "Continuity", "r2": "Variance",
+    "score": "Score, nats", "swd": "SWD",
+}  # fmt: skip
+
+
+def maps(first, rows):
+    """Figures of maps, and before them what they are of."""
+    shown = [name for name in MAPS if any(row[name] for _, row in rows)]
+    yield *first, *(MAPS[name] for name in shown)
+    for words, row in rows:
+        yield *words, *(f"{float(row[name]):.3f}" if row[name] else "" for name in shown)
+
+
 def maps_study():
     """What limits maps of the digits, and what labels add."""
-    yield "Change", "10-NN", "Trustworthiness", "Continuity", "Variance", "Score, nats", "SWD"
-    figures = "accuracy", "trust", "continuity", "r2", "score", "swd"
-    rows = [(row["variant"], row) for row in read("maps_study")]
-    if (RESULTS / "maps_labels.csv").exists():
-        rows += [(f"{row['variant']} labels, 3 layers", row) for row in read("maps_labels")]
-    for name, row in rows:
-        yield name, *(f"{float(row[field]):.3f}" if row[field] else "" for field in figures)
+    rows = [([row["variant"]], row) for row in read("maps_study")]
+    rows += [([f"{row['variant']} labels, 3 layers"], row) for row in read("maps_labels")]
+    return maps(["Change"], rows)
+
+
+def maps_study_cells():
+    """What limits maps of simulated cells."""
+    return maps(["Change"], [([row["variant"]], row) for row in read("maps_study_cells")])
+
+
+def maps_study_columns():
+    """What limits maps of real tables."""
+    return maps(["Change"], [([row["variant"]], row) for row in read("maps_study_columns")])
+
+
+def maps_more():
+    """Neighbours with more components."""
+    rows = [([row["k"], row["variant"]], row) for row in read("maps_more")]
+    return maps(["Components", "Method"], rows)
 
 
 def maps_tables():
@@ -467,7 +493,8 @@ def percent(ratio):
 
 TABLES = (
     small_tables, mnist, engine, kinds, imputation, robust, anomaly, answers_seeds,
-    answers_planted, answers_auto, maps_study, maps_tables, maps_mnist, features, paper_default,
+    answers_planted, answers_auto, maps_study, maps_study_cells, maps_study_columns,
+    maps_more, maps_tables, maps_mnist, features, paper_default,
     paper_hypervolume, paper_mnist, paper_sines, paper_faces, width_frontier, width_study, scaling,
     scaling_ranks, *([speed] if (RESULTS / "speed_fits.csv").exists() else []),
     *(
