@@ -718,7 +718,9 @@ def test_calibration_finds_the_best_common_factor_of_scales(likelihood, heavy):
 
 @pytest.mark.parametrize("df", ["auto", 4.0])
 def test_scale_of_student_t_starts_from_the_residuals(df):
-    shared, own = (built(StudentT(df, noise), np.array([1.0, 3.0])) for noise in ("shared", "feature"))
+    shared, own = (
+        built(StudentT(df, noise), np.array([1.0, 3.0])) for noise in ("shared", "feature")
+    )
     assert shared.squared_scale.tolist() == [2.0]
     assert own.squared_scale.tolist() == [1.0, 3.0]
     assert shared.learned == own.learned == (df == "auto")
