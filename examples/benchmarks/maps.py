@@ -244,6 +244,7 @@ def mnist(quick, known, data):
         "default": {},
         "neighbors": {"objective": NEAR},
         "neighbors, 20 epochs of 512": {"objective": NEAR, "batch_size": 512, "max_epochs": 20},
+        "neighbors, 80 epochs of 512": {"objective": NEAR, "batch_size": 512, "max_epochs": 80},
         "umap": {},
         "pca": {},
     }
