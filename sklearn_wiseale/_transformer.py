@@ -100,8 +100,9 @@ class WiSEALETransformer(
     learning_rate : float or "auto", default="auto"
         Highest learning rate of AdamW. It is reached after 50 steps and, in ``fit``, falls to zero
         along a half cosine over the last three quarters. "auto" is ``8e-3 * sqrt(batch_size / 64)``
-        up to 64 columns. Beyond, it is multiplied by ``(64 / n_features) ** 0.75``, but stays at
-        least ``1e-3 * sqrt(batch_size / 64)``, which is also the rate of ``partial_fit``.
+        up to 16 columns. Beyond, it is multiplied by ``sqrt(16 / n_features)``, but stays at least
+        ``1e-3 * sqrt(batch_size / 64)``, which is also the rate of ``partial_fit``. More or wider
+        layers than those of the default may need a lower one.
 
     early_stopping : bool or "auto", default="auto"
         Hold rows out, keep the state with their lowest loss, and stop when this loss no longer

@@ -19,7 +19,7 @@ _BATCH_SIZES = (32, 256)
 _BATCHES = 8
 #: Highest learning rate for a batch of 64 rows, and the number of columns up to which it holds.
 _RATE = 8e-3
-_FAST_COLUMNS = 64
+_FAST_COLUMNS = 16
 #: Constant learning rate of partial_fit, whose end is not known.
 _HELD_RATE = 1e-3
 #: max_epochs="auto": fewest steps to aim at, their factor of the square root of n_samples, and the
@@ -59,7 +59,7 @@ def learning_rate(asked: float | str, batch: int, n_features: int, *, decays: bo
     if asked != "auto":
         return float(asked)
     rate = _RATE if decays else _HELD_RATE
-    rate *= (_FAST_COLUMNS / max(n_features, _FAST_COLUMNS)) ** 0.75
+    rate *= (_FAST_COLUMNS / max(n_features, _FAST_COLUMNS)) ** 0.5
     return max(rate, _HELD_RATE) * (batch / 64) ** 0.5
 
 
