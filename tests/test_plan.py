@@ -106,9 +106,7 @@ def test_automatic_epochs_are_those_documented(n, epochs):
     assert model.n_iter_ == epochs == min(60, -(-steps // a_pass))
 
 
-@pytest.mark.parametrize(
-    ("n_columns", "rate"), [(3, 8e-3), (16, 8e-3), (64, 4e-3), (4000, 1e-3)]
-)
+@pytest.mark.parametrize(("n_columns", "rate"), [(3, 8e-3), (16, 8e-3), (64, 4e-3), (4000, 1e-3)])
 def test_automatic_rate_is_that_documented(n_columns, rate):
     X = np.random.RandomState(0).standard_normal((512, n_columns))  # batches of 64
     params = {"early_stopping": False, "network": MLP((4,)), "random_state": 0}
