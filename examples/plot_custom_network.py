@@ -50,7 +50,7 @@ own = WiSEALETransformer(
 models = {
     "own modules": own,
     "default": clone(own).set_params(network="mlp"),
-    "own, 8 components": clone(own).set_params(n_components=8),
+    "own, 6 components": clone(own).set_params(n_components=6),
 }
 for name, model in models.items():
     model.fit(X_train)
