@@ -27,6 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from engine import put
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
@@ -154,6 +155,7 @@ def real_tables(n):
 
 
 def eight_tables(n):
+    """The first eight of them, or one."""
     for _, split in real_tables(1 if n == 1 else 8):
         yield split, {"random_state": 0}
 
@@ -273,13 +275,10 @@ def main():
         known = [{name: row[name] for name in row if name not in FIELDS} for row in rows]
         for key, found in PARTS[part](arguments.quick, known, arguments.data):
             row = {**key, **{f: f"{found[f]:.4g}" if f in found else "" for f in FIELDS}}
-            print(part, *(f"{name} {value}" for name, value in row.items()), flush=True)
-            rows.append(row)
-            if not arguments.quick:
-                with file.open("w", newline="") as target:
-                    writer = csv.DictWriter(target, list(rows[0]))
-                    writer.writeheader()
-                    writer.writerows(rows)
+            if arguments.quick:
+                print(part, row, flush=True)
+            else:
+                put(row, key, file)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ BOUNDS = ("jensen", "renyi", "moment", "monte_carlo", "sliced")
 _SINGLE, _BLENDED = (0.08, 10.0), (0.25, 1.0)
 #: For "sliced" it is min(limit, factor * D), because the reconstruction term grows with D.
 _SLICED = 0.04, 25.0
-#: neighbors="auto", and neighbor_weight="auto" times K / D.
+#: neighbors="auto", and the factor of D / K in neighbor_weight="auto".
 _NEIGHBORS, _BY_NEIGHBORS = 10, 1.0
 #: width="auto" of all bounds but "blend".
 _AUTO_WIDTH = 4096
